@@ -1,0 +1,150 @@
+"""Every table. Money in micro-credits, durations in milliseconds, times in microseconds since the epoch: integers."""
+
+from sqlalchemy import BigInteger, Column, ForeignKeyConstraint, Index, Integer, LargeBinary, MetaData, Table, Text
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(referred_table_name)s",
+    }
+)
+
+# SQLite numbers rows by themselves only in a column of exactly this type.
+_Serial = BigInteger().with_variant(Integer, "sqlite")
+
+# Where a consumer is: the next offset that it has not seen, advanced in the transaction of the effects.
+positions = Table(
+    "positions",
+    metadata,
+    Column("consumer", Text, primary_key=True),
+    Column("topic", Text, primary_key=True),
+    Column("partition", Integer, primary_key=True),
+    Column("next_offset", BigInteger, nullable=False),
+    Column("cluster_id", Text, nullable=False),
+)
+
+# One row a session and consumer. Writing it locks the session: a revision may arrive in another partition, and so in
+# another process, when the identity of the caller changed between the two bodies.
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("consumer", Text, primary_key=True),
+    Column("session_id", Text, primary_key=True),
+)
+
+# Every body of a session that a consumer has seen, as far as it matters to it: which one counts depends on all of them.
+revisions = Table(
+    "revisions",
+    metadata,
+    Column("consumer", Text, primary_key=True),
+    Column("session_id", Text, primary_key=True),
+    Column("event_id", Text, primary_key=True),
+    Column("received_at", BigInteger, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+)
+
+# Derived events, written with the effects that they tell of and published after the commit.
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", _Serial, primary_key=True, autoincrement=True),
+    Column("consumer", Text, nullable=False),
+    Column("topic", Text, nullable=False),
+    Column("caller_id", Text, nullable=False),
+    Column("event_type", Text, nullable=False),
+    Column("event_id", Text, nullable=False),
+    Column("time", BigInteger, nullable=False),
+    Column("session_id", Text, nullable=False),
+    Column("value", LargeBinary, nullable=False),
+    Index(None, "consumer", "id"),
+)
+
+# The ledger: what each event changed on the bill of its call, by type and provider.
+billing_entries = Table(
+    "billing_entries",
+    metadata,
+    Column("session_id", Text, primary_key=True),
+    Column("event_id", Text, primary_key=True),
+    Column("type", Text, primary_key=True),
+    Column("provider", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("amount_micros", BigInteger, nullable=False),
+    Column("agent_id", Text),
+    Column("caller_id", Text, nullable=False),
+    Column("received_at", BigInteger, nullable=False),
+    Index(None, "caller_id"),
+    Index(None, "agent_id", "received_at"),
+)
+
+transcripts = Table(
+    "transcripts",
+    metadata,
+    Column("session_id", Text, primary_key=True),
+    Column("event_id", Text, nullable=False),
+    Column("received_at", BigInteger, nullable=False),
+    Column("agent_id", Text),
+    Column("caller_id", Text, nullable=False),
+    Column("status", Text),
+    Column("original_status", Text),
+    Column("started_at", BigInteger),
+    Column("duration_ms", BigInteger),
+    Column("chat_state", Text, nullable=False),
+    Column("original_chat", Text),
+    Column("turns", Integer, nullable=False),
+    Column("function_calls_state", Text, nullable=False),
+    Column("function_calls", Integer, nullable=False),
+    Index(None, "caller_id"),
+    Index(None, "agent_id", "received_at"),
+)
+
+
+def _of_transcript(name: str) -> ForeignKeyConstraint:
+    return ForeignKeyConstraint(["session_id"], ["transcripts.session_id"], ondelete="CASCADE", name=name)
+
+
+transcript_turns = Table(
+    "transcript_turns",
+    metadata,
+    Column("session_id", Text, primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("role", Text, nullable=False),
+    Column("original_role", Text),
+    Column("text", Text, nullable=False),
+    _of_transcript("fk_transcript_turns_transcripts"),
+)
+
+transcript_function_calls = Table(
+    "transcript_function_calls",
+    metadata,
+    Column("session_id", Text, primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("params", Text),
+    Column("result", Text),
+    _of_transcript("fk_transcript_function_calls_transcripts"),
+)
+
+# The recordings' work and its outcome: pending (due at `next_attempt_at`), stored, failed (the budget is spent),
+# refused (the address is not allowed). `leased_until` is the time until which a worker has the row for itself.
+recordings = Table(
+    "recordings",
+    metadata,
+    Column("session_id", Text, primary_key=True),
+    Column("status", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("event_id", Text, nullable=False),
+    Column("received_at", BigInteger, nullable=False),
+    Column("agent_id", Text),
+    Column("caller", Text, nullable=False),
+    Column("object_stem", Text, nullable=False),
+    Column("object", Text),
+    Column("bytes", BigInteger),
+    Column("sha256", Text),
+    Column("content_type", Text),
+    Column("attempts", Integer, nullable=False),
+    Column("next_attempt_at", BigInteger, nullable=False),
+    Column("leased_until", BigInteger, nullable=False),
+    Column("error", Text),
+    Index(None, "status", "next_attempt_at"),
+)

@@ -1,0 +1,122 @@
+"""Connections to Kafka with our settings, which are safe where aiokafka's defaults are not."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.helpers import create_ssl_context
+
+from runtime.logs import logger
+from runtime.settings import Settings
+from schemas.event import Record
+
+START_DEADLINE_S = 15.0  # a bootstrap server that is away answers, or refuses, well before
+STOP_DEADLINE_S = 5.0  # an idempotent producer's stop() hangs for as long as the broker is away
+REQUEST_TIMEOUT_MS = 10_000  # aiokafka's default of 40 s hides a dead broker for too long
+
+# With aiokafka's default of 16 KiB, events of 3 kB and 128 connections saw a p99 of 1.7 s; with 1 MiB, 59 ms.
+BATCH_BYTES = 1024 * 1024
+
+# Of one partition at a time: small enough that twelve of them fit in memory, large enough for the largest record.
+PARTITION_FETCH_BYTES = 4 * 1024 * 1024
+
+
+class KafkaUnavailable(ConnectionError):
+    """Kafka could not be reached within the deadline."""
+
+
+def connection(settings: Settings) -> dict[str, Any]:
+    """What every client needs: addresses and credentials. Raises `SettingsError` when no Kafka is configured."""
+    options: dict[str, Any] = {
+        "bootstrap_servers": settings.bootstrap_servers,
+        "client_id": "ringlog",
+        "request_timeout_ms": REQUEST_TIMEOUT_MS,
+        "security_protocol": settings.kafka_security_protocol,
+    }
+    if settings.kafka_security_protocol.endswith("SSL"):
+        options["ssl_context"] = create_ssl_context(
+            cafile=_path(settings.kafka_ssl_cafile),
+            certfile=_path(settings.kafka_ssl_certfile),
+            keyfile=_path(settings.kafka_ssl_keyfile),
+            password=settings.kafka_ssl_password.get_secret_value() if settings.kafka_ssl_password else None,
+        )
+    if settings.kafka_security_protocol.startswith("SASL"):
+        options["sasl_mechanism"] = settings.kafka_sasl_mechanism
+        options["sasl_plain_username"] = settings.kafka_sasl_username
+        assert settings.kafka_sasl_password is not None  # noqa: S101 - Settings refuses to be without
+        options["sasl_plain_password"] = settings.kafka_sasl_password.get_secret_value()
+    return options
+
+
+def make_producer(settings: Settings) -> AIOKafkaProducer:
+    """Durable and idempotent. Must be made inside the running loop; start it with `start_within`."""
+    return AIOKafkaProducer(
+        **connection(settings),
+        acks="all",
+        enable_idempotence=True,
+        linger_ms=0,
+        max_batch_size=BATCH_BYTES,
+        max_request_size=settings.max_request_bytes,
+    )
+
+
+def make_consumer(settings: Settings, group: str | None = None, **options: Any) -> AIOKafkaConsumer:
+    """Without topics: subscribe or assign. It commits nothing by itself, and never decides where to start."""
+    return AIOKafkaConsumer(
+        **connection(settings),
+        group_id=group,
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        isolation_level="read_committed",
+        max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
+        **options,
+    )
+
+
+def make_admin(settings: Settings) -> AIOKafkaAdminClient:
+    return AIOKafkaAdminClient(**connection(settings))
+
+
+async def start_within(
+    client: AIOKafkaProducer | AIOKafkaConsumer | AIOKafkaAdminClient, seconds: float = START_DEADLINE_S
+) -> None:
+    """Raises `KafkaUnavailable`, with the client closed."""
+    try:
+        await asyncio.wait_for(client.start(), seconds)
+    except Exception as error:
+        await stop_within(client, 1.0)
+        reason = str(error) or f"no answer in {seconds:g} s"
+        raise KafkaUnavailable(f"Kafka can't be reached: {reason}") from error
+
+
+async def stop_within(
+    client: AIOKafkaProducer | AIOKafkaConsumer | AIOKafkaAdminClient, seconds: float = STOP_DEADLINE_S
+) -> None:
+    """Never raises, never takes longer: what a client can't finish in time is its broker's fault."""
+    close: Awaitable[None] = client.close() if isinstance(client, AIOKafkaAdminClient) else client.stop()
+    try:
+        await asyncio.wait_for(close, seconds)
+    except Exception as error:
+        logger("runtime.kafka").warning("a Kafka client did not stop cleanly", error=repr(error))
+        inner = client.client if isinstance(client, AIOKafkaProducer) else client._client
+        with contextlib.suppress(Exception):  # its sockets must not outlive it, and it has failed already
+            await asyncio.wait_for(inner.close(), 1.0)
+
+
+def record_of(message: ConsumerRecord) -> Record:
+    return Record(
+        topic=message.topic,
+        partition=message.partition,
+        offset=message.offset,
+        appended_ms=message.timestamp,
+        key=message.key,
+        value=message.value,
+        headers=message.headers,
+    )
+
+
+def _path(path: Any) -> str | None:
+    return str(path) if path else None

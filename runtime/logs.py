@@ -1,0 +1,49 @@
+"""Structured logs: JSON for machines, one readable line on a terminal. Never a phone number, never a secret."""
+
+import logging
+import sys
+from typing import Literal
+
+import structlog
+
+Format = Literal["auto", "json", "pretty"]
+
+
+def configure_logs(process: str, format_: Format = "auto", level: str = "info") -> None:
+    """Once a process, at its start. Lines go to stderr; what libraries log goes the same way, from `warning` on."""
+    pretty = format_ == "pretty" or (format_ == "auto" and sys.stderr.isatty())
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    last: list[structlog.typing.Processor] = (
+        [structlog.dev.ConsoleRenderer()]
+        if pretty
+        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+    )
+    structlog.configure(
+        processors=[*shared, *last],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(process=process)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[_drop_meta, *last]))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    # aiokafka repeats every failed connection at error level; what it means for us is in our own lines.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+
+
+def _drop_meta(
+    _logger: structlog.typing.WrappedLogger, _name: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    return structlog.stdlib.ProcessorFormatter.remove_processors_meta(_logger, _name, event)
+
+
+def logger(name: str) -> structlog.typing.FilteringBoundLogger:
+    """`name` is the part of ringlog that speaks, such as `service.journal`."""
+    log: structlog.typing.FilteringBoundLogger = structlog.get_logger(part=name)
+    return log

@@ -1,0 +1,64 @@
+"""Every metric, declared in one place, named by Prometheus' conventions. No label ever holds a caller or a session."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import GCCollector as _GC
+from prometheus_client import PlatformCollector as _Platform
+from prometheus_client import ProcessCollector as _Process
+
+# One a process, like the process's own clock and log: a metric is declared once and is the same for all who count.
+REGISTRY = CollectorRegistry()
+for _collector in (_GC, _Platform, _Process):
+    _collector(registry=REGISTRY)
+
+# From a state lookup (tens of microseconds) to a leader that was killed (ten seconds).
+_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+def _counter(name: str, about: str, *labels: str) -> Counter:
+    return Counter(name, about, labels, registry=REGISTRY)
+
+
+def _gauge(name: str, about: str, *labels: str) -> Gauge:
+    return Gauge(name, about, labels, registry=REGISTRY)
+
+
+def _seconds(name: str, about: str, *labels: str) -> Histogram:
+    return Histogram(name, about, labels, registry=REGISTRY, buckets=_SECONDS)
+
+
+# Service
+REQUESTS = _counter("ringlog_requests_total", "Webhook requests, by answer.", "webhook", "status")
+REQUEST_SECONDS = _seconds("ringlog_request_seconds", "From the request's head to its answer.", "webhook")
+REJECTED = _counter("ringlog_rejected_total", "Webhooks that could not be read.", "webhook", "reason")
+ANSWERS = _counter("ringlog_prefetch_answers_total", "Prefetch answers: known, unknown caller, or failed open.", "kind")
+TEMPLATE_ERRORS = _counter("ringlog_template_errors_total", "Prompt templates that failed and gave an empty prompt.")
+ACK_SECONDS = _seconds("ringlog_ack_seconds", "From handing a batch to Kafka to its acknowledgement.", "topic")
+EVENTS_PUBLISHED = _counter("ringlog_events_published_total", "Events acknowledged by Kafka.", "topic")
+EVENTS_FAILED = _counter("ringlog_events_failed_total", "Events without an acknowledgement in time.", "topic")
+EVENTS_DROPPED = _counter("ringlog_events_dropped_total", "Prefetch events dropped because too many waited.", "topic")
+EVENTS_WAITING = _gauge("ringlog_events_waiting", "Events that wait for an acknowledgement.")
+KAFKA_CONNECTED = _gauge("ringlog_kafka_connected", "1 while the producer is connected.")
+
+# State
+STORE_BYTES = _gauge("ringlog_state_store_bytes", "Size of the state store's file in use.")
+STORE_PROFILES = _gauge("ringlog_state_profiles", "Profiles in the state store.")
+FOLDED = _counter("ringlog_state_folded_total", "Events folded into the state store.", "topic")
+FOLD_SKIPPED = _counter("ringlog_state_skipped_total", "Events that the fold could not read, and went past.", "topic")
+STATE_LAG = _gauge("ringlog_state_lag_events", "Events in the topics that the state store has not seen.")
+
+# Consumers
+CONSUMED = _counter("ringlog_consumed_total", "Events whose effects were committed.", "consumer", "topic")
+BATCH_SECONDS = _seconds("ringlog_batch_seconds", "From a batch's arrival to the commit of its effects.", "consumer")
+LAG = _gauge(
+    "ringlog_lag_events", "Events in a partition behind the consumer's position.", "consumer", "topic", "partition"
+)
+DEAD_LETTERS = _counter("ringlog_dead_letters_total", "Events sent to the dead letters.", "consumer")
+RETRIES = _counter("ringlog_retries_total", "Batches tried again.", "consumer", "reason")
+OUTBOX_WAITING = _gauge("ringlog_outbox_events", "Derived events that wait to be published.", "consumer")
+RECORDINGS = _counter("ringlog_recording_attempts_total", "Attempts to fetch a recording, by outcome.", "outcome")
+RECORDING_BYTES = _counter("ringlog_recording_bytes_total", "Bytes of recordings stored.")
+
+
+def exposition() -> bytes:
+    """All of it in Prometheus' text format."""
+    return generate_latest(REGISTRY)

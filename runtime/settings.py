@@ -1,0 +1,197 @@
+"""Every setting of every process: environment variables with the prefix `RINGLOG_`."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from schemas.caller import CallerIdentity
+from schemas.topics import MAX_MESSAGE_BYTES
+
+PREFIX = "RINGLOG_"
+
+# A shorter one could be found by trying; 16 characters of hex are 64 bits.
+MIN_IDENTITY_KEY_LENGTH = 16
+
+
+class SettingsError(ValueError):
+    """One sentence that names the variable and says what to do."""
+
+
+def _words(value: Any) -> Any:
+    """`a, b` -> `["a", "b"]`"""
+    if isinstance(value, str):
+        return [word.strip() for word in value.split(",") if word.strip()]
+    return value
+
+
+def _keys(value: Any) -> Any:
+    """`id:secret,id:secret` -> `{id: secret}`"""
+    if not isinstance(value, str):
+        return value
+    keys: dict[str, str] = {}
+    for pair in _words(value):
+        name, colon, secret = pair.partition(":")
+        if not colon or not name or not secret:
+            raise ValueError("each key must be written id:secret, several separated by commas")
+        if name in keys:
+            raise ValueError(f"the key id {name!r} occurs twice")
+        keys[name] = secret
+    return keys
+
+
+def _host_port(addresses: list[str]) -> list[str]:
+    for address in addresses:
+        host, colon, port = address.rpartition(":")
+        if not colon or not host or not port.isdigit():
+            raise ValueError(f"{address!r} must be written host:port")
+    return addresses
+
+
+Words = Annotated[list[str], NoDecode, BeforeValidator(_words)]
+Keys = Annotated[dict[str, SecretStr], NoDecode, BeforeValidator(_keys)]
+Addresses = Annotated[list[str], NoDecode, BeforeValidator(_words), AfterValidator(_host_port)]
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
+
+    # Listeners
+    host: str = "0.0.0.0"  # noqa: S104 - in a container the listener must be reachable; `ringlog up` says 127.0.0.1
+    port: int = Field(8080, ge=0, le=65535)
+    ops_port: int = Field(9090, ge=0, le=65535)
+
+    # Credentials
+    webhook_keys: Keys = {}
+    webhook_header: str = "authorization"
+    ops_key: SecretStr | None = None
+    identity_key: SecretStr | None = None
+
+    # Webhooks
+    max_body_bytes: int = Field(8 * 1024 * 1024, ge=1024, le=8 * 1024 * 1024)
+    prompts_dir: Path | None = None
+    own_numbers: Words = []
+    default_region: Annotated[str | None, Field(pattern="^[A-Z]{2}$")] = None
+    caller_metadata_key: str | None = None
+
+    # Kafka
+    kafka_bootstrap_servers: str | None = None
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    kafka_sasl_username: str | None = None
+    kafka_sasl_password: SecretStr | None = None
+    kafka_ssl_cafile: Path | None = None
+    kafka_ssl_certfile: Path | None = None
+    kafka_ssl_keyfile: Path | None = None
+    kafka_ssl_password: SecretStr | None = None
+    topic_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]*$", max_length=100)] = ""
+    topic_partitions: int | None = Field(None, ge=1, le=10_000)  # of topics to be made; none: the catalogue's
+    topic_replication: int | None = Field(None, ge=1, le=10)
+    topic_min_insync: int | None = Field(None, ge=1, le=10)
+    allow_forgetful_topics: bool = False
+
+    # Where things are kept
+    data_dir: Path = Path("ringlog-data")
+    database_url: str | None = None
+    recordings_url: str | None = None
+
+    # Recordings
+    recording_hosts: Words = []
+    recording_private_hosts: Addresses = []
+    recording_workers: int = Field(4, ge=1, le=256)
+    recording_max_bytes: int = Field(2 * 1024**3, ge=1)
+
+    # Logs
+    log_format: Literal["auto", "json", "pretty"] = "auto"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Settings":
+        if self.kafka_security_protocol.startswith("SASL") and not (
+            self.kafka_sasl_username and self.kafka_sasl_password
+        ):
+            raise ValueError(
+                "KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD are needed"
+                f" with RINGLOG_KAFKA_SECURITY_PROTOCOL={self.kafka_security_protocol}"
+            )
+        return self
+
+    @property
+    def state_dir(self) -> Path:
+        return self.data_dir / "state"
+
+    @property
+    def database(self) -> str:
+        """An SQLAlchemy URL, with the driver that we ship."""
+        url = self.database_url or f"sqlite:///{(self.data_dir / 'ringlog.db').absolute()}"
+        for plain in ("postgres://", "postgresql://"):
+            if url.startswith(plain):
+                return "postgresql+psycopg://" + url.removeprefix(plain)
+        return url
+
+    @property
+    def recordings(self) -> str:
+        return self.recordings_url or (self.data_dir / "recordings").absolute().as_uri()
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """Raises `SettingsError` when no Kafka is configured."""
+        if not self.kafka_bootstrap_servers:
+            raise missing(
+                "KAFKA_BOOTSTRAP_SERVERS",
+                "name your Kafka as host:port, or run `ringlog up`, which starts one on this machine",
+            )
+        return self.kafka_bootstrap_servers
+
+    @property
+    def max_request_bytes(self) -> int:
+        """Between the largest event and what a topic takes: a record we send is never too large for its topic."""
+        return MAX_MESSAGE_BYTES - 64 * 1024
+
+    def identity(self) -> CallerIdentity:
+        """Raises `SettingsError` without a key: every process must compute the same caller."""
+        key = self.identity_key.get_secret_value() if self.identity_key else ""
+        if len(key) < MIN_IDENTITY_KEY_LENGTH:
+            raise missing(
+                "IDENTITY_KEY",
+                f"it keys the hash of a caller: at least {MIN_IDENTITY_KEY_LENGTH} random characters,"
+                " the same for every process and for ever (for example from `openssl rand -hex 32`)",
+            )
+        return CallerIdentity(key.encode(), self.own_numbers, self.default_region, self.caller_metadata_key)
+
+
+def missing(name: str, what_to_do: str) -> SettingsError:
+    return SettingsError(f"{PREFIX}{name} is not set: {what_to_do}.")
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """From the environment. Raises `SettingsError` with one sentence for the first thing that is wrong."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = str(first["loc"][0]).upper() if first["loc"] else ""
+        reason = str(first["msg"]).removeprefix("Value error, ")
+        name = PREFIX + place if place else PREFIX.rstrip("_") + "_" + reason.split(" ", 1)[0]
+        if not place:
+            reason = reason.split(" ", 1)[1]
+        raise SettingsError(f"{name} is wrong: {reason}{_said(name)}.") from None
+
+
+def _said(name: str) -> str:
+    """What was said, unless it may be a secret."""
+    value = os.environ.get(name)
+    if value is None or any(word in name for word in ("KEY", "PASSWORD", "URL")):
+        return ""
+    return f" (it says {value[:80]!r})"
+
+
+def redacted_url(url: str) -> str:
+    """A URL for people: without its password."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    return url.replace(f":{parts.password}@", ":***@", 1)

@@ -1,0 +1,138 @@
+"""What was said, and which functions were called, from every shape in which the provider sends them."""
+
+import ast
+from typing import Any, Literal
+
+import msgspec
+
+from schemas.lenient import NULL, UNREADABLE
+
+# literal_eval builds a syntax tree some hundred times the size of its text: a longer one is not parsed.
+MAX_PYTHON_REPR_LENGTH = 256 * 1024
+
+State = Literal["ok", "none", "unreadable"]
+
+ROLES = {
+    "user": "user",
+    "human": "user",
+    "caller": "user",
+    "customer": "user",
+    "assistant": "agent",
+    "agent": "agent",
+    "ai": "agent",
+    "bot": "agent",
+    "system": "system",
+    "tool": "tool",
+    "function": "tool",
+}
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """One turn. `role` is user, agent, system, tool or other; `original_role` is what was sent."""
+
+    role: str
+    text: str
+    original_role: str | None = None
+
+
+class Chat(msgspec.Struct, frozen=True):
+    """`none`: nothing was sent. `unreadable`: something was, and it is no chat; the event has it as it came."""
+
+    state: State
+    turns: tuple[Turn, ...] = ()
+
+
+class FunctionCall(msgspec.Struct, frozen=True):
+    """An external function that the agent invoked; `params` and `result` as JSON text, None when not sent."""
+
+    name: str
+    params: str | None = None
+    result: str | None = None
+
+
+class FunctionCalls(msgspec.Struct, frozen=True):
+    state: State
+    calls: tuple[FunctionCall, ...] = ()
+
+
+def chat_of(raw: msgspec.Raw = NULL) -> Chat:
+    """A JSON string of a list, a list, null, an empty string, or something broken. Never raises."""
+    state, items = _list_of(raw)
+    if state != "ok":
+        return Chat(state)
+    return Chat("ok", tuple(_turn(item) for item in items))
+
+
+def function_calls_of(raw: msgspec.Raw = NULL) -> FunctionCalls:
+    """An array, or the same as a string of JSON or of Python literals. Never raises."""
+    state, items = _list_of(raw)
+    if state != "ok":
+        return FunctionCalls(state)
+    return FunctionCalls("ok", tuple(_function_call(item) for item in items))
+
+
+def _list_of(raw: msgspec.Raw) -> tuple[State, list[Any]]:
+    try:
+        value = msgspec.json.decode(raw)
+    except UNREADABLE:
+        return "unreadable", []
+    if isinstance(value, str):
+        if not value.strip():
+            return "none", []
+        value = _parsed(value)
+    elif value is None:
+        return "none", []
+    return ("ok", value) if isinstance(value, list) else ("unreadable", [])
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except (*UNREADABLE, UnicodeEncodeError):
+        if len(text) > MAX_PYTHON_REPR_LENGTH:
+            return None
+    try:
+        # Literals only: no names, no calls. The provider's page shows function_calls with Python's quotes.
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+        return None
+
+
+def _turn(item: Any) -> Turn:
+    if not isinstance(item, dict):
+        return Turn("other", _text(item))
+    sent = item.get("role")
+    original = sent if isinstance(sent, str) else None
+    role = ROLES.get((original or "").strip().lower(), "other")
+    return Turn(role, _text(item.get("content")), original)
+
+
+def _text(content: Any) -> str:
+    """Content may be text, a list of parts (`{"type": "text", "text": ...}`), null, or anything else."""
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "\n".join(filter(None, (_text(part) for part in content)))
+    if isinstance(content, dict) and isinstance(content.get("text"), str):
+        return str(content["text"])
+    return _json(content)
+
+
+def _function_call(item: Any) -> FunctionCall:
+    if not isinstance(item, dict):
+        return FunctionCall("unknown", params=_json(item))
+    name = item.get("name")
+    return FunctionCall(
+        name if isinstance(name, str) and name else "unknown",
+        _json(item["params"]) if item.get("params") is not None else None,
+        _json(item["result"]) if item.get("result") is not None else None,
+    )
+
+
+def _json(value: Any) -> str:
+    try:
+        return msgspec.json.encode(value, order="deterministic").decode()
+    except (TypeError, ValueError, RecursionError):
+        return repr(value)  # literal_eval knows sets and complex numbers; JSON doesn't

@@ -1,0 +1,70 @@
+"""What a call cost, from the provider's `cost_breakdown`."""
+
+import msgspec
+
+from schemas.lenient import NULL, UNREADABLE
+from schemas.money import MoneyError, micros_of_json
+
+UNNAMED = "unknown"  # the type or provider of an item that names none
+
+
+class CostItem(msgspec.Struct, frozen=True):
+    """One item as sent. Further keys (`prompt_tokens`, ...) stay in the event. Source: provider facts, shapes."""
+
+    type: msgspec.Raw = NULL
+    provider: msgspec.Raw = NULL
+    credit: msgspec.Raw = NULL
+
+
+class Charge(msgspec.Struct, frozen=True, order=True):
+    """The amount of one (type, provider) of a call, in micro-credits."""
+
+    type: str
+    provider: str
+    amount_micros: int
+
+
+class Cost(msgspec.Struct, frozen=True):
+    """The known cost of a call: one charge per (type, provider), sorted."""
+
+    charges: tuple[Charge, ...]
+
+    @property
+    def total_micros(self) -> int:
+        return sum(charge.amount_micros for charge in self.charges)
+
+
+_items = msgspec.json.Decoder(list[CostItem])
+_name = msgspec.json.Decoder(str)
+
+
+def cost_of(breakdown: msgspec.Raw) -> Cost | None:
+    """The cost, or None while it is unknown: no breakdown, or one with an item whose credit is null.
+
+    An empty list is a known cost of zero: the provider says that there was nothing to pay for.
+    Raises `MoneyError` when an item can't be read as money.
+    """
+    if bytes(breakdown).strip() == b"null":
+        return None
+    try:
+        items = _items.decode(breakdown)
+    except UNREADABLE as error:
+        raise MoneyError(f"cost_breakdown is no list of items: {error}") from None
+    sums: dict[tuple[str, str], int] = {}
+    for item in items:
+        micros = micros_of_json(item.credit)
+        if micros is None:
+            return None
+        key = _text(item.type), _text(item.provider)
+        sums[key] = sums.get(key, 0) + micros
+    return Cost(tuple(sorted(Charge(type_, provider, micros) for (type_, provider), micros in sums.items())))
+
+
+def _text(raw: msgspec.Raw) -> str:
+    """A name as text. One that is no string keeps its JSON form: an unknown type is kept, not dropped."""
+    if bytes(raw) == b"null":
+        return UNNAMED
+    try:
+        return _name.decode(raw) or UNNAMED
+    except UNREADABLE:
+        return bytes(raw).decode(errors="replace")

@@ -1,0 +1,46 @@
+"""What our own consumers publish: one struct a topic."""
+
+import msgspec
+
+from schemas.caller import Caller
+from schemas.cost import Charge
+
+
+class Charged(msgspec.Struct, frozen=True, kw_only=True):
+    """`billing.charges`: what one event of a call changed on its bill. `source_event_id` is that event's id."""
+
+    event_id: str
+    session_id: str
+    agent_id: str | None
+    caller: Caller
+    source_event_id: str
+    kind: str  # charge or adjustment
+    entries: tuple[Charge, ...]  # the differences that were posted
+    total_micros: int  # of the call, after them
+
+
+class TranscriptReady(msgspec.Struct, frozen=True, kw_only=True):
+    """`transcripts.ready`: a transcript was written, or written anew by a revision."""
+
+    event_id: str
+    session_id: str
+    agent_id: str | None
+    caller: Caller
+    source_event_id: str
+    state: str  # ok, none or unreadable
+    turns: int
+    function_calls: int
+
+
+class RecordingStored(msgspec.Struct, frozen=True, kw_only=True):
+    """`recordings.stored`: the sound of a call lies in object storage under `object`."""
+
+    event_id: str
+    session_id: str
+    agent_id: str | None
+    caller: Caller
+    source_event_id: str
+    object: str
+    bytes: int
+    sha256: str
+    content_type: str

@@ -1,0 +1,109 @@
+"""One thing that happened, as it lies in a topic: a CloudEvent in Kafka's binary mode.
+
+Attributes are `ce_*` headers, the value is JSON: our envelope and, in `body`, what the provider sent.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+from schemas.caller import Caller, Direction
+
+Headers = Sequence[tuple[str, bytes]]
+
+SOURCE = b"/ringlog"
+
+PREFETCHED = "ringlog.call.prefetched"
+ENDED = "ringlog.call.ended"
+REJECTED = "ringlog.call.rejected"
+CALLER_FACT = "ringlog.caller.fact"
+CHARGED = "ringlog.billing.charged"
+TRANSCRIBED = "ringlog.transcript.ready"
+RECORDED = "ringlog.recording.stored"
+
+_ID_BYTES = 16
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True):
+    """The value of an event in `calls.prefetch` and `calls.ended`.
+
+    `received_at` is in microseconds since the epoch. Readers must expect `sealed` in the place of `body` one day.
+    """
+
+    event_id: str
+    received_at: int
+    session_id: str
+    agent_id: str | None
+    caller: Caller
+    direction: Direction
+    body: msgspec.Raw
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """A record as a consumer gets it: where it lies and its bytes. `appended_ms` is the broker's clock."""
+
+    topic: str
+    partition: int
+    offset: int
+    appended_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+    def header(self, name: str) -> str | None:
+        """The last header of that name, as text."""
+        for found, value in reversed(self.headers):
+            if found == name:
+                return value.decode(errors="replace")
+        return None
+
+    @property
+    def event_type(self) -> str | None:
+        return self.header("ce_type")
+
+
+def event_id(kind: str, session_id: str, received: bytes) -> str:
+    """A hash of kind, session and the bytes received: the same delivery twice is the same event."""
+    digest = hashlib.blake2b(digest_size=_ID_BYTES)
+    digest.update(f"{kind}\0{session_id}\0".encode(errors="surrogatepass"))
+    digest.update(received)
+    return digest.hexdigest()
+
+
+def headers_of(event_type: str, id_: str, time_us: int, subject: str | None = None) -> list[tuple[str, bytes]]:
+    """CloudEvents 1.0 attributes. `subject` is the session, when there is one."""
+    headers = [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", id_.encode()),
+        ("ce_source", SOURCE),
+        ("ce_type", event_type.encode()),
+        ("ce_time", rfc3339(time_us).encode()),
+        ("content-type", b"application/json"),
+    ]
+    if subject is not None:
+        headers.append(("ce_subject", subject.encode(errors="replace")))
+    return headers
+
+
+def rfc3339(time_us: int) -> str:
+    """`2026-01-31T09:30:00.000001Z`"""
+    seconds, micros = divmod(time_us, 1_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{micros:06d}Z"
+
+
+_envelopes = msgspec.json.Decoder(Envelope)
+
+
+def decode_envelope(value: bytes) -> Envelope:
+    """Raises `msgspec.DecodeError`, `UnicodeDecodeError` or `RecursionError`."""
+    return _envelopes.decode(value)
+
+
+def ordering(envelope: Envelope, appended_ms: int) -> tuple[int, str]:
+    """By which revisions of a session are ordered: when received, then the id.
+
+    A time of receipt later than the broker's own time of append comes from a wrong clock, and is cut to it.
+    """
+    return min(envelope.received_at, appended_ms * 1000 + 999), envelope.event_id

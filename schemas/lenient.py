@@ -1,0 +1,57 @@
+"""Decoding what is really sent: one odd member never costs the rest of the body."""
+
+from typing import TypeVar, get_type_hints
+
+import msgspec
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+Members = dict[str, msgspec.Raw]
+
+NULL = msgspec.Raw(b"null")
+
+# msgspec raises RecursionError on deep nesting and UnicodeDecodeError on bad UTF-8; neither is a MsgspecError.
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+_members = msgspec.json.Decoder(Members)
+
+
+class LenientDecoder:
+    """Decodes JSON objects into a struct whose fields all have defaults.
+
+    The fast path is one typed decode. When a member has another shape than the struct says, every member is decoded
+    by itself and the odd ones keep their default, so that a `duration` of `"long"` hides no cost and no chat.
+    """
+
+    def __init__(self, struct: type[S]) -> None:
+        self._struct = struct
+        self._whole = msgspec.json.Decoder(struct)
+        hints = get_type_hints(struct, include_extras=True)
+        self._fields = {
+            field.encode_name: (field.name, msgspec.json.Decoder(hints[field.name]))
+            for field in msgspec.structs.fields(struct)
+        }
+
+    def decode(self, raw: bytes | msgspec.Raw) -> S:  # type: ignore[type-var]
+        """The struct. Raises one of `UNREADABLE` when `raw` is not a JSON object at all."""
+        try:
+            return self._whole.decode(raw)  # type: ignore[return-value]
+        except UNREADABLE:
+            return self._member_by_member(_members.decode(raw))
+
+    def _member_by_member(self, members: Members) -> S:  # type: ignore[type-var]
+        plain = {}
+        for name, raw in members.items():
+            if (known := self._fields.get(name)) is None:
+                continue
+            field, decoder = known
+            try:
+                plain[field] = decoder.decode(raw)
+            except UNREADABLE:
+                continue  # the member stays verbatim in the event; here it is as good as absent
+        return self._struct(**plain)  # type: ignore[return-value]
+
+
+def members_of(raw: bytes) -> Members:
+    """The members of a JSON object, each verbatim; of a repeated name the last. Raises one of `UNREADABLE`."""
+    return _members.decode(raw)

@@ -1,0 +1,61 @@
+"""Money as integers of micro-credits: a millionth of the provider's credit, and never a float."""
+
+from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
+
+import msgspec
+
+MICROS_PER_CREDIT = 1_000_000
+
+# What a PostgreSQL bigint holds. A single cost near it is a mistake of the sender's, and must not spoil a sum.
+MAX_MICROS = 10**15
+
+# Longer literals than this are not prices; Decimal would work on them for seconds.
+MAX_LITERAL_LENGTH = 64
+
+# Exact for every literal that passes the two limits above: the default context rounds to 28 digits.
+_CONTEXT = Context(prec=MAX_LITERAL_LENGTH + 32, rounding=ROUND_HALF_EVEN)
+
+
+class MoneyError(ValueError):
+    """A credit that is not an amount of money: not a number, too large, or too long to be one."""
+
+
+def micros_of_literal(literal: str) -> int:
+    """`"0.0043"` -> 4300. The decimal text times a million, rounded half to even. Raises `MoneyError`."""
+    if len(literal) > MAX_LITERAL_LENGTH:
+        raise MoneyError(f"a credit of {len(literal)} characters is no amount of money")
+    try:
+        amount = Decimal(literal)
+    except InvalidOperation:
+        raise MoneyError(f"credit {literal!r} is not a number") from None
+    if not amount.is_finite() or amount.adjusted() > 12:  # 1e12 credits: above MAX_MICROS, before any big arithmetic
+        raise MoneyError(f"credit {literal!r} is out of range")
+    micros = int(_CONTEXT.quantize(_CONTEXT.multiply(amount, Decimal(MICROS_PER_CREDIT)), Decimal(1)))
+    if abs(micros) > MAX_MICROS:
+        raise MoneyError(f"credit {literal!r} is out of range")
+    return micros
+
+
+def micros_of_json(raw: msgspec.Raw | bytes) -> int | None:
+    """The amount in one JSON value: a number, a number in a string, or `null`, which is unknown and not zero."""
+    text = bytes(raw).strip()
+    if text == b"null":
+        return None
+    if text[:1] == b'"':
+        try:
+            literal = msgspec.json.decode(text, type=str).strip()
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise MoneyError("a credit is a broken string") from None
+        if not literal:
+            return None
+        return micros_of_literal(literal)
+    if text[:1] not in b"-0123456789":
+        raise MoneyError(f"a credit is no number: {text[:40].decode(errors='replace')}")
+    return micros_of_literal(text.decode())
+
+
+def credits_text(micros: int) -> str:
+    """`4300` -> `"0.0043"`: for people, exact."""
+    sign, rest = ("-", -micros) if micros < 0 else ("", micros)
+    whole, part = divmod(rest, MICROS_PER_CREDIT)
+    return f"{sign}{whole}.{part:06d}".rstrip("0").rstrip(".")

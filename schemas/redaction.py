@@ -1,0 +1,82 @@
+"""Other people's credentials in `agent_config`, replaced before anything is written anywhere."""
+
+import itertools
+import re
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+REDACTED = "[redacted]"
+
+# Everything below these names is a credential, whatever it is called. Source: provider facts, shapes.
+_WHOLE = frozenset(("header", "headers", "credentials"))
+
+_SECRET_WORDS = frozenset(("secret", "secrets", "token", "password", "passwords", "authorization", "apikey"))
+
+# Words of a name: `apiKey`, `api_key`, `API-Key` and `x-api-key` all hold "api" and "key".
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+
+_URL_PARAMETER = re.compile(r"(?<=[?&;])([^=&#;\s]+)=([^&#;\s]+)")
+_URL_USER = re.compile(r"(?<=://)[^/?#\s@]+(?=@)")
+
+# A secret in a query goes by more names than a field: signatures and keys of one word.
+_URL_SECRET_WORDS = _SECRET_WORDS | {"key", "sig", "signature", "auth", "pass", "pwd", "jwt"}
+
+# Numbers keep their literal: 0.10 stays 0.10, and what no float can hold passes through.
+_decoder = msgspec.json.Decoder(float_hook=Decimal)
+_encoder = msgspec.json.Encoder(decimal_format="number")
+
+
+def redact_agent_config(raw: msgspec.Raw) -> msgspec.Raw:
+    """The same JSON value with its secrets replaced by `"[redacted]"`.
+
+    Raises one of `schemas.lenient.UNREADABLE` when it can't be read: what can't be read can't be redacted.
+    """
+    return msgspec.Raw(_encoder.encode(_redacted(_decoder.decode(raw))))
+
+
+def _redacted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _member(name, inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_redacted(inner) for inner in value]
+    if isinstance(value, str):
+        return redact_url(value) if "://" in value else value
+    return value
+
+
+def _member(name: str, value: Any) -> Any:
+    if name.lower() in _WHOLE or is_secret_name(name):
+        return _emptied(value)
+    return _redacted(value)
+
+
+def _emptied(value: Any) -> Any:
+    """Strings are replaced, the structure stays: which headers there were is worth knowing and no secret."""
+    if isinstance(value, dict):
+        return {name: _emptied(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_emptied(inner) for inner in value]
+    return REDACTED if isinstance(value, str) else value
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether the words of a name say secret. Words, not letters: `max_tokens` is a number, not a token."""
+    return _says(name, _SECRET_WORDS)
+
+
+def redact_url(text: str) -> str:
+    """Credentials before the host, and the values of query parameters whose names say secret."""
+
+    def value(found: re.Match[str]) -> str:
+        return f"{found[1]}={REDACTED}" if _says(found[1], _URL_SECRET_WORDS) else found[0]
+
+    return _URL_USER.sub(REDACTED, _URL_PARAMETER.sub(value, text))
+
+
+def _says(name: str, secret: frozenset[str]) -> bool:
+    words = [word.lower() for word in _WORD.findall(name)]
+    if not secret.isdisjoint(words):
+        return True
+    return ("api", "key") in itertools.pairwise(words)
