@@ -1,0 +1,23 @@
+"""How a process runs: one loop, its signals, its exit code."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+
+import uvloop
+
+Main = Callable[[asyncio.Event], Awaitable[int | None]]
+
+
+def run(main: Main) -> int:
+    """Runs `main(stop)` until it returns. SIGTERM and SIGINT set `stop`; they never interrupt what is being done."""
+
+    async def with_signals() -> int:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        return await main(stop) or 0
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(with_signals())
