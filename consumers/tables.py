@@ -58,6 +58,7 @@ outbox = Table(
     Column("session_id", Text, nullable=False),
     Column("value", LargeBinary, nullable=False),
     Index(None, "consumer", "id"),
+    sqlite_autoincrement=True,  # a number used again could make a slow relay delete what it has not published
 )
 
 # The ledger: what each event changed on the bill of its call, by type and provider.

@@ -1,0 +1,267 @@
+"""The database of the consumers: SQLite by default, PostgreSQL when told."""
+
+import asyncio
+import contextlib
+import re
+import sqlite3
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url, text
+from sqlalchemy import exc as sa_exc
+from sqlalchemy.dialects import postgresql, sqlite
+
+from runtime.logs import logger
+from runtime.settings import PREFIX, Settings, SettingsError
+
+# Longer than any transaction of ours, shorter than the time that a process has for stopping.
+BUSY_TIMEOUT_S = 5.0
+CONNECT_TIMEOUT_S = 5
+
+# How long a PostgreSQL that has vanished without a word (its node died) may hold a statement of ours.
+VANISHED_AFTER_S = 20
+
+# The runner, the relay and a few workers of one process.
+POOL_SIZE = 3
+POOL_OVERFLOW = 8
+
+# Any number, the same for every migrator: whoever holds it migrates, the others wait for it.
+MIGRATION_LOCK = 0x72696E676C6F67
+
+SCHEMA_POLL_S = 1.0
+SCHEMA_SAY_EVERY_S = 30.0
+
+Insert = postgresql.Insert | sqlite.Insert
+
+_READ_ONLY = "ringlog_read_only"
+_NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+def open_engine(settings: Settings) -> Engine:
+    """Connects to nothing yet. Raises `SettingsError` for a URL that names no database we know."""
+    return engine_of(database_url(settings))
+
+
+def database_url(settings: Settings) -> URL:
+    """Raises `SettingsError`; its sentence never holds what was said, which may hold a password."""
+    try:
+        url = make_url(settings.database)
+    except (sa_exc.ArgumentError, ValueError):
+        raise _wrong_url("it is no database URL") from None
+    if url.drivername not in ("sqlite", "sqlite+pysqlite", "postgresql+psycopg"):
+        raise _wrong_url("ringlog knows no such kind of database")
+    if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
+        raise _wrong_url("several processes share the database, so it must be a file")
+    return url
+
+
+def _wrong_url(reason: str) -> SettingsError:
+    return SettingsError(
+        f"{PREFIX}DATABASE_URL is wrong: {reason};"
+        " write sqlite:////folder/file.db or postgresql://user:password@host:5432/name."
+    )
+
+
+def engine_of(url: URL, *, foreign_keys: bool = True) -> Engine:
+    """Every transaction of a SQLite engine takes the write lock at its beginning, unless it is `read_only`."""
+    if url.get_backend_name() == "sqlite":
+        return _sqlite_engine(url, foreign_keys)
+    return create_engine(
+        url,
+        pool_size=POOL_SIZE,
+        max_overflow=POOL_OVERFLOW,
+        pool_timeout=BUSY_TIMEOUT_S,
+        pool_pre_ping=True,  # a restarted server must not cost an attempt for each connection of the pool
+        connect_args={
+            "application_name": "ringlog",
+            "connect_timeout": CONNECT_TIMEOUT_S,
+            "options": "-c timezone=UTC",
+            "keepalives_idle": VANISHED_AFTER_S // 2,
+            "keepalives_interval": 5,
+            "keepalives_count": 2,
+            "tcp_user_timeout": VANISHED_AFTER_S * 1000,
+        },
+    )
+
+
+def _sqlite_engine(url: URL, foreign_keys: bool) -> Engine:
+    assert url.database is not None  # noqa: S101 - `database_url` refuses to be without
+    Path(url.database).absolute().parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, pool_size=POOL_SIZE, max_overflow=POOL_OVERFLOW, pool_timeout=BUSY_TIMEOUT_S)
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: sqlite3.Connection, _record: Any) -> None:
+        connection.isolation_level = None  # Python's driver must not begin transactions by itself: we do, below
+        connection.execute(f"PRAGMA busy_timeout={int(BUSY_TIMEOUT_S * 1000)}")
+        connection.execute("PRAGMA journal_mode=WAL")
+        # The last transactions may be lost with the machine's power, whole: the positions go back with their effects.
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute(f"PRAGMA foreign_keys={'ON' if foreign_keys else 'OFF'}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A transaction that reads first and writes later could not wait for another's write: it would fail at once.
+        reads = connection.get_execution_options().get(_READ_ONLY)
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def read_only(engine: Engine) -> Engine:
+    """The same database for transactions that only read: on SQLite they neither wait for a writer nor hold one up."""
+    return engine.execution_options(**{_READ_ONLY: True, "postgresql_readonly": engine.dialect.name == "postgresql"})
+
+
+def insert(tx: Connection, table: Table) -> Insert:
+    """`INSERT` with the `on_conflict_do_update` and `on_conflict_do_nothing` of this connection's database."""
+    return sqlite.insert(table) if tx.dialect.name == "sqlite" else postgresql.insert(table)
+
+
+def upsert(tx: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes the rows, all with the same columns; one whose primary key is there already gets the new values."""
+    if not rows:
+        return
+    statement = insert(tx, table)
+    key = [column.name for column in table.primary_key]
+    new = {name: statement.excluded[name] for name in rows[0] if name not in key}
+    if new:
+        statement = statement.on_conflict_do_update(index_elements=key, set_=new)
+    else:
+        statement = statement.on_conflict_do_nothing(index_elements=key)
+    tx.execute(statement, [dict(row) for row in rows])
+
+
+def clean_text(text: str) -> str:
+    """What both databases can store: NUL (PostgreSQL refuses it) and lone surrogates become U+FFFD."""
+    return _NOT_STORABLE.sub("\ufffd", text)
+
+
+# SQLSTATE classes, and single states, that no row of ours is to blame for. Source: PostgreSQL's appendix A.
+_POSTGRES_CLASSES = (
+    "08",  # connection
+    "25",  # transaction state: a server that became a read-only replica
+    "28",  # authorization
+    "3D",  # the database is not there
+    "40",  # rolled back: deadlock, serialization
+    "53",  # resources: disk full, too many connections
+    "55",  # locked, not ready
+    "57",  # operator: shutdown, starting up, cancelled
+    "58",  # system: I/O
+)
+_POSTGRES_STATES = (
+    "42501",  # privilege
+    "42P01",  # a table is missing: not migrated, or being restored
+    "42703",  # a column is missing: the same
+)
+
+_SQLITE_CODES = frozenset(
+    (
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_NOTADB,
+    )
+)
+_SQLITE_NOT_MIGRATED = ("no such table", "no such column", "attempt to write a readonly")
+
+
+def is_unavailable(error: BaseException | None) -> bool:
+    """Whether the database is away, locked or full: wait and try again. If not, the statement or its data is wrong."""
+    while error is not None:
+        if isinstance(error, sa_exc.TimeoutError | sa_exc.DisconnectionError):
+            return True
+        if isinstance(error, sa_exc.DBAPIError) and error.connection_invalidated:
+            return True
+        if isinstance(error, psycopg.Error) and _postgres_is_unavailable(error):
+            return True
+        if isinstance(error, sqlite3.Error) and _sqlite_is_unavailable(error):
+            return True
+        error = error.__cause__
+    return False
+
+
+def _postgres_is_unavailable(error: psycopg.Error) -> bool:
+    if error.sqlstate is None:  # the connection failed before the server could say anything
+        return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    return error.sqlstate.startswith(_POSTGRES_CLASSES) or error.sqlstate in _POSTGRES_STATES
+
+
+def _sqlite_is_unavailable(error: sqlite3.Error) -> bool:
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is not None and code & 0xFF in _SQLITE_CODES:  # the low byte of an extended code is the primary one
+        return True
+    return str(error).startswith(_SQLITE_NOT_MIGRATED)
+
+
+class DatabaseUnavailable(ConnectionError):
+    """The database could not be reached, in a sentence for people."""
+
+
+def migrate(settings: Settings) -> None:
+    """Brings the schema up to what this version needs. Several at once are one after the other.
+
+    Raises `SettingsError` for a wrong URL, `DatabaseUnavailable` when the database is away.
+    """
+    url = database_url(settings)
+    # Rebuilding a table of SQLite drops it, and with foreign keys on that would delete the rows of its children.
+    engine = engine_of(url, foreign_keys=False)
+    try:
+        with engine.begin() as connection:  # SQLite: this is the lock
+            if connection.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
+            config = _alembic()
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except sa_exc.OperationalError as error:
+        place = url.render_as_string(hide_password=True)
+        raise DatabaseUnavailable(f"the database {place} can't be used: {error.orig}") from error
+    finally:
+        engine.dispose()
+
+
+def schema_is_current(engine: Engine) -> bool:
+    """Whether the database has the schema of this version. Raises what the database raises."""
+    with read_only(engine).connect() as connection:
+        revision = MigrationContext.configure(connection).get_current_revision()
+    return revision == ScriptDirectory.from_config(_alembic()).get_current_head()
+
+
+async def wait_for_schema(engine: Engine, stop: asyncio.Event) -> None:
+    """Returns when the database has the schema of this version, or when `stop` is set; says what it waits for."""
+    log = logger("consumers.database")
+    loop = asyncio.get_running_loop()
+    said_at = -SCHEMA_SAY_EVERY_S
+    while not stop.is_set():
+        try:
+            if await asyncio.to_thread(schema_is_current, engine):
+                return
+            reason = "`ringlog migrate` has not run for this version"
+        except sa_exc.SQLAlchemyError as error:
+            if not is_unavailable(error):
+                raise
+            reason = f"the database can't be used: {type(error).__name__}"
+        if loop.time() - said_at >= SCHEMA_SAY_EVERY_S:
+            said_at = loop.time()
+            log.warning("waiting for the database's schema", reason=reason)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), SCHEMA_POLL_S)
+
+
+def _alembic() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    return config

@@ -1,0 +1,110 @@
+"""Every body of a session that a consumer has seen: which one counts depends on all of them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+from sqlalchemy import Connection, select
+
+from consumers.database import insert
+from consumers.tables import revisions, sessions
+
+# SQLite takes at most 32,766 parameters in a statement, PostgreSQL 65,535.
+_IDS_A_STATEMENT = 10_000
+
+
+class Revision(msgspec.Struct, frozen=True):
+    """`received_at` in microseconds since the epoch, as `schemas.event.ordering` gives it.
+
+    `content` is what matters to the consumer; it must follow from the event alone.
+    """
+
+    event_id: str
+    received_at: int
+    content: bytes
+
+
+def record(tx: Connection, consumer: str, seen: Mapping[str, Sequence[Revision]]) -> dict[str, list[Revision]]:
+    """Stores what is new of the sessions in `seen` and locks them until the end of the transaction.
+
+    A repeated id keeps its earliest time. Returns, for each session where anything changed, all of its revisions
+    ordered by `(received_at, event_id)`: the last one counts. The result depends on the set of all revisions ever
+    seen and not on their order or batches. Session ids must have been through `clean_text`.
+    """
+    if not seen:
+        return {}
+    _lock(tx, consumer, seen)
+    times = _stored_times(tx, consumer, seen)
+    news = {session: _news(found, times.get(session, {})) for session, found in seen.items()}
+    news = {session: new for session, new in news.items() if new}
+    _store(tx, consumer, news)
+    known = _stored(tx, consumer, [session for session in news if session in times])
+    return {session: _ordered(known.get(session) or new) for session, new in news.items()}
+
+
+def _lock(tx: Connection, consumer: str, session_ids: Iterable[str]) -> None:
+    """Writing the row locks it, also for one that writes it at the same time. All in one order: no deadlocks."""
+    statement = insert(tx, sessions)
+    same = statement.excluded["session_id"]
+    tx.execute(
+        statement.on_conflict_do_update(index_elements=["consumer", "session_id"], set_={"session_id": same}),
+        [{"consumer": consumer, "session_id": session} for session in sorted(session_ids)],
+    )
+
+
+def _stored_times(tx: Connection, consumer: str, session_ids: Iterable[str]) -> dict[str, dict[str, int]]:
+    """Session -> event id -> received_at. Without the contents: most sessions turn out to be new."""
+    found: dict[str, dict[str, int]] = {}
+    columns = revisions.c.session_id, revisions.c.event_id, revisions.c.received_at
+    for some in _portions(session_ids):
+        mine = (revisions.c.consumer == consumer) & revisions.c.session_id.in_(some)
+        for session, event_id, received_at in tx.execute(select(*columns).where(mine)):
+            found.setdefault(session, {})[event_id] = received_at
+    return found
+
+
+def _news(found: Sequence[Revision], times: Mapping[str, int]) -> list[Revision]:
+    """The earliest of each id, when it is not known, or known only from later."""
+    earliest: dict[str, Revision] = {}
+    for revision in found:
+        best = earliest.get(revision.event_id)
+        if best is None or revision.received_at < best.received_at:
+            earliest[revision.event_id] = revision
+    return [new for new in earliest.values() if new.event_id not in times or new.received_at < times[new.event_id]]
+
+
+def _store(tx: Connection, consumer: str, news: Mapping[str, Sequence[Revision]]) -> None:
+    rows = [
+        {
+            "consumer": consumer,
+            "session_id": session,
+            "event_id": new.event_id,
+            "received_at": new.received_at,
+            "content": new.content,
+        }
+        for session, found in news.items()
+        for new in found
+    ]
+    if rows:
+        statement = insert(tx, revisions)
+        earlier = {"received_at": statement.excluded["received_at"]}
+        key = ["consumer", "session_id", "event_id"]
+        tx.execute(statement.on_conflict_do_update(index_elements=key, set_=earlier), rows)
+
+
+def _stored(tx: Connection, consumer: str, session_ids: Iterable[str]) -> dict[str, list[Revision]]:
+    found: dict[str, list[Revision]] = {}
+    columns = revisions.c.session_id, revisions.c.event_id, revisions.c.received_at, revisions.c.content
+    for some in _portions(session_ids):
+        mine = (revisions.c.consumer == consumer) & revisions.c.session_id.in_(some)
+        for session, event_id, received_at, content in tx.execute(select(*columns).where(mine)):
+            found.setdefault(session, []).append(Revision(event_id, received_at, content))
+    return found
+
+
+def _ordered(found: Iterable[Revision]) -> list[Revision]:
+    return sorted(found, key=lambda revision: (revision.received_at, revision.event_id))
+
+
+def _portions(session_ids: Iterable[str]) -> Iterable[list[str]]:
+    ids = list(session_ids)
+    return (ids[start : start + _IDS_A_STATEMENT] for start in range(0, len(ids), _IDS_A_STATEMENT))
