@@ -1,0 +1,234 @@
+"""The ledger: what each event changed on the bill of its call, in micro-credits.
+
+The entries of a session follow from its revisions alone. In their order, each one whose cost is known and differs from
+the last known one posts the difference: so the sum of a session's entries is its last known cost, whatever the order of
+arrival, and an unknown cost takes nothing away.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, bindparam, delete, insert, select
+
+from consumers import outbox, revisions
+from consumers.calls import EndedCall, bounded_name, derived_event_id, ended_call
+from consumers.contract import UnreadableEvent
+from consumers.revisions import Revision
+from consumers.tables import billing_entries
+from schemas.caller import Caller
+from schemas.cost import Charge
+from schemas.derived import Charged
+from schemas.event import CHARGED, Record
+from schemas.money import MAX_MICROS, MoneyError
+from schemas.topics import BILLING_CHARGES, CALLS_ENDED, Topic
+
+CHARGE = "charge"
+ADJUSTMENT = "adjustment"
+
+# Of the sessions in one IN list: SQLite takes 32,766 parameters, PostgreSQL 65,535; plans of a thousand stay small.
+_SESSIONS_A_SELECT = 1000
+
+# A call has a handful of cost items; a body of 8 MiB could hold hundreds of thousands, each an entry.
+MAX_CHARGES = 1000
+
+_Key = tuple[str, str]  # type, provider
+
+
+class Bill(msgspec.Struct, frozen=True, array_like=True):
+    """What a revision says about money: the content that is kept of it. `charges` is None while the cost is unknown."""
+
+    charges: tuple[Charge, ...] | None
+    agent_id: str | None
+    caller: Caller
+
+
+class Posting(msgspec.Struct, frozen=True):
+    """What one revision posts, `history` being the revisions up to and with it, and `bill` its own."""
+
+    kind: str
+    entries: tuple[Charge, ...]
+    total_micros: int
+    bill: Bill
+    history: Sequence[Revision]
+
+    @property
+    def source(self) -> Revision:
+        return self.history[-1]
+
+
+encoded = msgspec.msgpack.Encoder().encode
+_bill = msgspec.msgpack.Decoder(Bill)
+
+
+class Billing:
+    """A `consumers.contract.Consumer`: `calls.ended` to `billing_entries` and `billing.charges`."""
+
+    name = "billing"
+    topics: tuple[Topic, ...] = (CALLS_ENDED,)
+
+    def handle(self, tx: Connection, records: Sequence[Record]) -> None:
+        """Raises `UnreadableEvent` for an event whose cost can't be read as money."""
+        seen: dict[str, list[Revision]] = {}
+        for record in records:
+            call = ended_call(record)
+            seen.setdefault(call.session_id, []).append(call.revision(encoded(bill_of(call))))
+        changed = revisions.record(tx, self.name, seen)
+        stored = _stored(tx, changed)
+        gone: list[dict[str, Any]] = []
+        new: list[dict[str, Any]] = []
+        events: list[outbox.OutboxEvent] = []
+        for session_id in sorted(changed):
+            postings = list(postings_of(changed[session_id]))
+            rows = {_key_of(row): row for posting in postings for row in _rows(session_id, posting)}
+            before = stored.get(session_id, {})
+            gone += [before[key] for key in before if rows.get(key) != before[key]]
+            new += [row for key, row in rows.items() if before.get(key) != row]
+            events += _events(session_id, postings, before, rows)
+        _write(tx, gone, new)
+        outbox.post(tx, self.name, events)
+
+
+def bill_of(call: EndedCall) -> Bill:
+    """Raises `UnreadableEvent`: a cost that is no money is told to people, not guessed."""
+    try:
+        cost = call.body.cost()
+    except MoneyError as error:
+        raise UnreadableEvent(f"the cost of session {call.session_id}: {error}") from error
+    return Bill(None if cost is None else _charges(cost.charges), call.agent_id, call.caller)
+
+
+def _charges(sent: Iterable[Charge]) -> tuple[Charge, ...]:
+    """By names as the tables can hold them; two that become one by that are added."""
+    amounts: dict[_Key, int] = {}
+    for charge in sent:
+        key = bounded_name(charge.type), bounded_name(charge.provider)
+        amounts[key] = amounts.get(key, 0) + charge.amount_micros
+    if len(amounts) > MAX_CHARGES:
+        raise UnreadableEvent(f"a cost of {len(amounts)} items; {MAX_CHARGES} are kept")
+    for (type_, provider), amount in amounts.items():
+        if abs(amount) > MAX_MICROS:
+            raise UnreadableEvent(f"the items of {type_} by {provider} add up to {amount} micro-credits: no price")
+    return tuple(Charge(type_, provider, amount) for (type_, provider), amount in sorted(amounts.items()))
+
+
+def postings_of(history: Sequence[Revision]) -> Iterator[Posting]:
+    """What a session's revisions post, in their order."""
+    last: dict[_Key, int] | None = None
+    for position, revision in enumerate(history, 1):
+        bill = _bill.decode(revision.content)
+        if bill.charges is None:
+            continue
+        cost = {(charge.type, charge.provider): charge.amount_micros for charge in bill.charges}
+        # A first item of zero is posted too: it was known to be free, which is more than nothing known.
+        entries = bill.charges if last is None else _differences(last, cost)
+        if entries:
+            kind = CHARGE if last is None else ADJUSTMENT
+            yield Posting(kind, entries, sum(cost.values()), bill, history[:position])
+        last = cost
+
+
+def _differences(before: Mapping[_Key, int], after: Mapping[_Key, int]) -> tuple[Charge, ...]:
+    """What leads from one cost to another; an item that vanished is taken back."""
+    keys = sorted(before.keys() | after.keys())
+    differences = (Charge(*key, after.get(key, 0) - before.get(key, 0)) for key in keys)
+    return tuple(charge for charge in differences if charge.amount_micros)
+
+
+def _rows(session_id: str, posting: Posting) -> Iterator[dict[str, Any]]:
+    for charge in posting.entries:
+        yield {
+            "session_id": session_id,
+            "event_id": posting.source.event_id,
+            "type": charge.type,
+            "provider": charge.provider,
+            "kind": posting.kind,
+            "amount_micros": charge.amount_micros,
+            "agent_id": posting.bill.agent_id,
+            "caller_id": posting.bill.caller.id,
+            "received_at": posting.source.received_at,
+        }
+
+
+def _key_of(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    return row["event_id"], row["type"], row["provider"]
+
+
+_Rows = dict[tuple[str, str, str], dict[str, Any]]
+
+
+def _events(session_id: str, postings: Sequence[Posting], before: _Rows, rows: _Rows) -> list[outbox.OutboxEvent]:
+    """What the topic must say, so that the sum of what it said of a session is always the sum of its entries.
+
+    As long as entries are only added, each is told. When a late revision rewrote some, what was told can't be taken
+    back: then one event tells the difference, if there is any.
+    """
+    if all(rows.get(key) == row for key, row in before.items()):
+        added = (_only_new(posting, before) for posting in postings)
+        return [_event(session_id, posting) for posting in added if posting.entries]
+    told = _sums(Charge(row["type"], row["provider"], row["amount_micros"]) for row in before.values())
+    due = _sums(charge for posting in postings for charge in posting.entries)
+    if not (entries := _differences(told, due)):
+        return []
+    return [_event(session_id, msgspec.structs.replace(postings[-1], kind=ADJUSTMENT, entries=entries))]
+
+
+def _only_new(posting: Posting, before: _Rows) -> Posting:
+    source = posting.source.event_id
+    entries = tuple(charge for charge in posting.entries if (source, charge.type, charge.provider) not in before)
+    return msgspec.structs.replace(posting, entries=entries)
+
+
+def _sums(charges: Iterable[Charge]) -> dict[_Key, int]:
+    sums: dict[_Key, int] = {}
+    for charge in charges:
+        key = charge.type, charge.provider
+        sums[key] = sums.get(key, 0) + charge.amount_micros
+    return sums
+
+
+def _event(session_id: str, posting: Posting) -> outbox.OutboxEvent:
+    id_ = derived_event_id(CHARGED, session_id, posting.history, encoded(posting.entries))
+    charged = Charged(
+        event_id=id_,
+        session_id=session_id,
+        agent_id=posting.bill.agent_id,
+        caller=posting.bill.caller,
+        source_event_id=posting.source.event_id,
+        kind=posting.kind,
+        entries=posting.entries,
+        total_micros=posting.total_micros,
+    )
+    return outbox.OutboxEvent(
+        topic=BILLING_CHARGES,
+        caller_id=posting.bill.caller.id,
+        event_type=CHARGED,
+        event_id=id_,
+        time=posting.source.received_at,
+        session_id=session_id,
+        value=msgspec.json.encode(charged),
+    )
+
+
+def _stored(tx: Connection, session_ids: Iterable[str]) -> dict[str, _Rows]:
+    """The entries that are there, by session."""
+    found: dict[str, _Rows] = {}
+    ids = sorted(session_ids)
+    for start in range(0, len(ids), _SESSIONS_A_SELECT):
+        some = ids[start : start + _SESSIONS_A_SELECT]
+        for row in tx.execute(select(billing_entries).where(billing_entries.c.session_id.in_(some))).mappings():
+            entry = dict(row)
+            found.setdefault(entry["session_id"], {})[_key_of(entry)] = entry
+    return found
+
+
+def _write(tx: Connection, gone: list[dict[str, Any]], new: list[dict[str, Any]]) -> None:
+    key = list(billing_entries.primary_key)
+    if gone:
+        where = [column == bindparam(f"old_{column.name}") for column in key]
+        tx.execute(
+            delete(billing_entries).where(*where),
+            [{f"old_{column.name}": row[column.name] for column in key} for row in gone],
+        )
+    if new:
+        tx.execute(insert(billing_entries), new)

@@ -1,0 +1,76 @@
+"""An ended call as our books read it: one record of `calls.ended`, opened once."""
+
+import hashlib
+from collections.abc import Sequence
+
+import msgspec
+
+from consumers.contract import UnreadableEvent
+from consumers.database import clean_text
+from consumers.revisions import Revision
+from schemas.caller import Caller
+from schemas.end_of_call import EndOfCall, decode_end_of_call
+from schemas.event import ENDED, Record, decode_envelope, event_id, ordering
+from schemas.lenient import UNREADABLE
+
+# PostgreSQL refuses a key of an index above 2,704 bytes. Our longest key is a session, an event's id (32) and two
+# names: with UTF-8's four bytes a character it stays below.
+MAX_SESSION_LENGTH = 256
+MAX_NAME_LENGTH = 128
+
+_DIGEST_LENGTH = 16
+
+
+class EndedCall(msgspec.Struct, frozen=True, kw_only=True):
+    """`received_at` is in microseconds, already cut to the broker's clock: revisions are ordered by it and the id."""
+
+    event_id: str
+    received_at: int
+    session_id: str
+    agent_id: str | None
+    caller: Caller
+    body: EndOfCall
+
+    def revision(self, content: bytes) -> Revision:
+        return Revision(event_id=self.event_id, received_at=self.received_at, content=content)
+
+
+def ended_call(record: Record) -> EndedCall:
+    """Raises `UnreadableEvent` for what is no ended call, or has a session that no table could be keyed by."""
+    if record.event_type != ENDED or record.value is None:
+        raise UnreadableEvent(f"an event of type {record.event_type!r} where {ENDED!r} was expected")
+    try:
+        envelope = decode_envelope(record.value)
+        body = decode_end_of_call(envelope.body)
+    except UNREADABLE as error:
+        raise UnreadableEvent(f"this value is no ended call: {error}") from error
+    if len(envelope.session_id) > MAX_SESSION_LENGTH:
+        raise UnreadableEvent(f"a session id of {len(envelope.session_id)} characters; {MAX_SESSION_LENGTH} are kept")
+    received_at, id_ = ordering(envelope, record.appended_ms)
+    return EndedCall(
+        event_id=id_,
+        received_at=received_at,
+        session_id=clean_text(envelope.session_id),
+        agent_id=None if envelope.agent_id is None else bounded_name(envelope.agent_id),
+        caller=envelope.caller,
+        body=body,
+    )
+
+
+def bounded_name(text: str) -> str:
+    """The text as a key: cleaned and, if it is very long, cut, with a digest so that two names stay two."""
+    clean = clean_text(text)
+    if len(clean) <= MAX_NAME_LENGTH:
+        return clean
+    digest = hashlib.blake2b(clean.encode(), digest_size=_DIGEST_LENGTH // 2).hexdigest()
+    return f"{clean[: MAX_NAME_LENGTH - _DIGEST_LENGTH - 1]}…{digest}"
+
+
+def derived_event_id(event_type: str, session_id: str, history: Sequence[Revision], said: bytes = b"") -> str:
+    """The id of what a consumer says after the last revision of `history`: the same again when it is replayed.
+
+    The whole history goes into it, because a late revision may bring the books back to what they said before: that is
+    a new statement, and a subscriber that knows ids must not take it for the old one.
+    """
+    known = msgspec.msgpack.encode([(revision.event_id, revision.received_at) for revision in history])
+    return event_id(event_type, session_id, known + said)
