@@ -1,0 +1,1 @@
+"""The `ringlog` command: one verb a file."""
