@@ -9,12 +9,11 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
-from aiokafka.admin import NewTopic
 from psycopg import sql
 
 from runtime.kafka import make_admin, start_within, stop_within
 from runtime.settings import Settings, load_settings
-from schemas.topics import CATALOGUE
+from runtime.topics import apply
 from tests.sources.kafka import open_kafka
 from tests.sources.origin import Server, Unavailable
 from tests.sources.postgres import open_postgres
@@ -89,20 +88,13 @@ def settings(kafka: str, tmp_path: Path) -> Settings:
 @pytest.fixture
 async def topics(settings: Settings) -> AsyncIterator[tuple[str, ...]]:
     """The catalogue's topics under the test's prefix; their names."""
-    names = tuple(topic.named(settings.topic_prefix) for topic in CATALOGUE)
+    names = tuple(status.name for status in (await apply(settings)).topics)
+    yield names
+    # A broker carries the topics of hundreds of tests, but ever more slowly.
     admin = make_admin(settings)
     await start_within(admin)
-    try:
-        await admin.create_topics(
-            [
-                NewTopic(topic.named(settings.topic_prefix), PARTITIONS, 1, topic_configs=topic.config(1))
-                for topic in CATALOGUE
-            ]
-        )
-        yield names
-        await admin.delete_topics(list(names))  # a broker carries hundreds of tests' topics, but more slowly
-    finally:
-        await stop_within(admin)
+    await admin.delete_topics(list(names))
+    await stop_within(admin)
 
 
 @pytest.fixture
