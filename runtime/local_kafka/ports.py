@@ -65,8 +65,6 @@ def is_free(port: int, patience_s: float = 0) -> bool:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((HOST, port))
-                # Two sockets may be bound to one port with SO_REUSEADDR, but only one may listen.
-                probe.listen(1)
                 return True
             except OSError:
                 if time.monotonic() >= deadline:

@@ -18,11 +18,13 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError
 
 from runtime import local_kafka
 from runtime.local_kafka import KAFKA_VERSION, LocalKafka, LocalKafkaError
 from runtime.local_kafka.cache import cache_directory, scratch
 from runtime.local_kafka.jars import distribution_directory, ensure_jars
+from runtime.local_kafka.node import Node
 from runtime.local_kafka.ports import HOST
 from runtime.local_kafka.probe import read_metadata
 from runtime.local_kafka.progress import ConsoleProgress
@@ -108,6 +110,16 @@ def lives(pid: int) -> bool:
         return False
 
 
+def processes_naming(path: str) -> list[int]:
+    """The processes that have the path in their command line or environment's tool options."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if path.encode() in (process / "cmdline").read_bytes() + (process / "environ").read_bytes():
+                found.append(int(process.name))
+    return found
+
+
 def eventually(condition: Callable[[], bool], within_s: float) -> bool:
     deadline = time.monotonic() + within_s
     while not condition():
@@ -132,9 +144,10 @@ async def test_a_misspelt_topic_is_not_created(kafka: LocalKafka) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
     await admin.start()
     try:
-        with contextlib.suppress(Exception):
-            # Asking for a topic's metadata is what creates it where that is allowed.
-            await admin.describe_topics(["calls.endde"])
+        async with producing(kafka.bootstrap_servers) as producer:
+            # Asking for a topic's partitions is what creates it where that is allowed.
+            with pytest.raises((KafkaError, TimeoutError)):
+                await asyncio.wait_for(producer.partitions_for("calls.endde"), 2)
         assert "calls.endde" not in await admin.list_topics()
     finally:
         await admin.close()
@@ -211,7 +224,7 @@ async def test_a_second_one_takes_other_ports_and_other_data(kafka: LocalKafka, 
 
 def test_the_data_of_a_running_one_is_refused(kafka: LocalKafka) -> None:
     with pytest.raises(LocalKafkaError, match="another Kafka runs on the data"):
-        LocalKafka(kafka.log_file.parent).prepare()
+        Node(kafka.log_file.parent).wait_until_unused(patience_s=0.2)
     assert kafka.is_ready()
 
 
@@ -253,10 +266,14 @@ async def test_it_dies_with_its_parent_and_the_next_one_finds_everything(tmp_pat
         parent.send_signal(signal.SIGKILL)
         parent.communicate()
     # At once, while the broker is still dying: it must be waited for, not run away from.
-    with LocalKafka(tmp_path) as kafka:
-        assert not lives(pid)
-        assert kafka.bootstrap_servers == address
-        assert await read_all(address, topic) == [b"yesterday's event"]
+    try:
+        with LocalKafka(tmp_path) as kafka:
+            assert not lives(pid)
+            assert kafka.bootstrap_servers == address
+            assert await read_all(address, topic) == [b"yesterday's event"]
+    finally:
+        if lives(pid):
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_a_killed_archive_build_leaves_nothing_that_looks_complete(tmp_path: Path) -> None:
@@ -277,11 +294,14 @@ def test_a_killed_archive_build_leaves_nothing_that_looks_complete(tmp_path: Pat
         stderr=subprocess.DEVNULL,
     )
     try:
-        assert eventually(lambda: any(fresh.glob("unfinished-*/trained/broker.log")), within_s=20)
-        time.sleep(0.5)
+        # Its broker has run and ended, and the JVM is writing.
+        assert eventually(lambda: any(fresh.glob("unfinished-*/classes-*")), within_s=60)
     finally:
         builder.kill()
         builder.wait()
+        # The JVM that writes is a child of the one that ran; it would end by itself, some seconds later.
+        for pid in processes_naming(str(fresh)):
+            os.kill(pid, signal.SIGKILL)
     assert not list(fresh.glob("classes-*"))
     with scratch(fresh, progress) as mine:
         assert list(fresh.glob("unfinished-*")) == [mine]
