@@ -95,15 +95,23 @@ async def start_within(
 async def stop_within(
     client: AIOKafkaProducer | AIOKafkaConsumer | AIOKafkaAdminClient, seconds: float = STOP_DEADLINE_S
 ) -> None:
-    """Never raises, never takes longer: what a client can't finish in time is its broker's fault."""
+    """Never raises, never takes longer than a second more: what a client can't finish in time, its broker prevents."""
     close: Awaitable[None] = client.close() if isinstance(client, AIOKafkaAdminClient) else client.stop()
     try:
         await asyncio.wait_for(close, seconds)
     except Exception as error:
         logger("runtime.kafka").warning("a Kafka client did not stop cleanly", error=repr(error))
-        inner = client.client if isinstance(client, AIOKafkaProducer) else client._client
-        with contextlib.suppress(Exception):  # its sockets must not outlive it, and it has failed already
-            await asyncio.wait_for(inner.close(), 1.0)
+        with contextlib.suppress(Exception):  # its tasks and sockets must not outlive it, and it has failed already
+            await asyncio.wait_for(_abandon(client), 1.0)
+
+
+async def _abandon(client: AIOKafkaProducer | AIOKafkaConsumer | AIOKafkaAdminClient) -> None:
+    """aiokafka offers no way to drop what a producer could not send; its sender would go on trying for ever."""
+    if isinstance(client, AIOKafkaProducer):
+        await client._sender.close()
+        await client.client.close()
+    else:
+        await client._client.close()
 
 
 def record_of(message: ConsumerRecord) -> Record:

@@ -1,9 +1,19 @@
 """Every metric, declared in one place, named by Prometheus' conventions. No label ever holds a caller or a session."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client import GCCollector as _GC
 from prometheus_client import PlatformCollector as _Platform
 from prometheus_client import ProcessCollector as _Process
+
+# A creation time beside every counter doubles the page, and nobody asks for it.
+disable_created_metrics()
 
 # One a process, like the process's own clock and log: a metric is declared once and is the same for all who count.
 REGISTRY = CollectorRegistry()

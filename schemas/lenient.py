@@ -1,6 +1,8 @@
 """Decoding what is really sent: one odd member never costs the rest of the body."""
 
-from typing import TypeVar, get_type_hints
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import msgspec
 
@@ -20,7 +22,8 @@ class LenientDecoder:
     """Decodes JSON objects into a struct whose fields all have defaults.
 
     The fast path is one typed decode. When a member has another shape than the struct says, every member is decoded
-    by itself and the odd ones keep their default, so that a `duration` of `"long"` hides no cost and no chat.
+    by itself and the odd ones keep their default, so that a `duration` of `"long"` hides no cost and no chat. The same
+    goes for the members of a member that is a struct: a telephony provider of an odd shape hides no caller.
     """
 
     def __init__(self, struct: type[S]) -> None:
@@ -28,8 +31,7 @@ class LenientDecoder:
         self._whole = msgspec.json.Decoder(struct)
         hints = get_type_hints(struct, include_extras=True)
         self._fields = {
-            field.encode_name: (field.name, msgspec.json.Decoder(hints[field.name]))
-            for field in msgspec.structs.fields(struct)
+            field.encode_name: (field.name, _decode_of(hints[field.name])) for field in msgspec.structs.fields(struct)
         }
 
     def decode(self, raw: bytes | msgspec.Raw) -> S:  # type: ignore[type-var]
@@ -44,14 +46,34 @@ class LenientDecoder:
         for name, raw in members.items():
             if (known := self._fields.get(name)) is None:
                 continue
-            field, decoder = known
+            field, decode = known
             try:
-                plain[field] = decoder.decode(raw)
+                plain[field] = decode(raw)
             except UNREADABLE:
                 continue  # the member stays verbatim in the event; here it is as good as absent
         return self._struct(**plain)  # type: ignore[return-value]
 
 
+def _decode_of(hint: Any) -> Callable[[msgspec.Raw], Any]:
+    """Of a struct, or a struct or None: leniently again."""
+    for part in (hint, *get_args(hint)):
+        if isinstance(part, type) and issubclass(part, msgspec.Struct):
+            return LenientDecoder(part).decode
+    return msgspec.json.Decoder(hint).decode
+
+
 def members_of(raw: bytes) -> Members:
     """The members of a JSON object, each verbatim; of a repeated name the last. Raises one of `UNREADABLE`."""
     return _members.decode(raw)
+
+
+# An escape of JSON: a pair of surrogates, one alone, or any other. One alone has no meaning, but occurs where a text
+# was cut inside an emoji, and would make the whole body unreadable.
+_ESCAPE = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL
+)
+
+
+def mend_surrogates(raw: bytes) -> bytes:
+    """The same JSON with each lone surrogate escape as U+FFFD, the character for what is no character."""
+    return _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], raw)

@@ -1,0 +1,56 @@
+# Everything that the project needs is installed into .venv, from requirements.lock, with hashes.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# Test equipment that is no part of the project: a Docker engine and images, where a machine has none.
+TESTBED ?= ../shared/testbed/docker
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-all check format bench lock clean
+
+help: ## What can be made
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(VENV)/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "ringlog needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V). Name another: make PYTHON=python3.12 ..."; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: $(VENV)/installed ## Everything on this machine: Kafka, the service, the consumers. Ctrl-C stops it
+	@exec $(BIN)/ringlog up
+
+test: $(VENV)/installed ## The tests, against a real broker and a real PostgreSQL; needs only Python
+	$(BIN)/python -m pytest -m "not containers and not slow" $(PYTEST_ARGS)
+
+test-all: $(VENV)/installed ## What `make test` leaves out: containers and long tests
+	@set -e; \
+	if ! docker info >/dev/null 2>&1 && [ -x $(TESTBED)/ensure-docker ]; then \
+		export DOCKER_HOST="$$($(TESTBED)/ensure-docker)"; \
+		$(TESTBED)/kafka-image >/dev/null; $(TESTBED)/postgres-image >/dev/null; \
+	fi; \
+	$(BIN)/python -m pytest -m "slow" $(PYTEST_ARGS); \
+	RINGLOG_TEST_SOURCE=containers $(BIN)/python -m pytest tests/integration tests/containers $(PYTEST_ARGS)
+
+check: $(VENV)/installed ## Format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/installed ## Measured against the alternatives, in one run
+	$(BIN)/python -m bench.webhooks
+
+lock: $(VENV)/installed ## Resolve the dependencies anew
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url --no-emit-find-links --all-extras --upgrade pyproject.toml -o requirements.lock
+
+clean: ## Remove what was installed and cached here; the data directory stays
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

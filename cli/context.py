@@ -1,0 +1,63 @@
+"""The settings of a command: the environment, and for what it doesn't say, the ringlog that runs here."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from cli.running import NotRunning, find
+from cli.secrets import read_secrets
+from runtime.kafka import KafkaUnavailable
+from runtime.local_kafka import LocalKafkaError
+from runtime.settings import Settings, SettingsError, load_settings
+
+EXIT_FAILED = 1
+EXIT_SETTINGS = 2
+
+out = Console()
+err = Console(stderr=True)
+
+
+def load(data_dir: Path | None = None) -> Settings:
+    """Raises `SettingsError`."""
+    given = {"data_dir": data_dir} if data_dir else {}
+    settings = load_settings(**given)
+    known = _known(settings.data_dir)
+    return load_settings(
+        **given, **{name: value for name, value in known.items() if name not in settings.model_fields_set}
+    )
+
+
+def _known(data_dir: Path) -> dict[str, Any]:
+    """What an earlier or a running `ringlog up` left in the data directory. Raises `SettingsError`."""
+    known: dict[str, Any] = {}
+    try:
+        if (secrets := read_secrets(data_dir)) is not None:
+            known["identity_key"] = secrets.identity_key
+            known["ops_key"] = secrets.ops_key
+            known["webhook_keys"] = {"up": secrets.webhook_key}
+        # When nothing runs here, the files of an earlier run must do.
+        with suppress(NotRunning):
+            running = find(data_dir)
+            known["kafka_bootstrap_servers"] = running.bootstrap_servers
+            known["database_url"] = running.database_url
+            known["recordings_url"] = running.recordings_url
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+    return known
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """What can go wrong outside of us ends a command with a sentence and an exit code, not with a traceback."""
+    try:
+        yield
+    except SettingsError as error:
+        err.print(str(error), style="red", highlight=False, markup=False)
+        raise typer.Exit(EXIT_SETTINGS) from None
+    except (KafkaUnavailable, LocalKafkaError) as error:
+        err.print(str(error), style="red", highlight=False, markup=False)
+        raise typer.Exit(EXIT_FAILED) from None

@@ -1,0 +1,173 @@
+"""The end-of-call webhook: a body comes in, and is durable before we say so."""
+
+import time
+from typing import NamedTuple
+from urllib.parse import parse_qs
+
+import msgspec
+from starlette.types import Receive, Scope, Send
+
+from runtime.clock import Clock
+from runtime.logs import logger
+from runtime.metrics import REQUEST_SECONDS, REQUESTS
+from schemas.caller import CallerIdentity
+from schemas.end_of_call import EndOfCall, decode_end_of_call, identifier
+from schemas.event import ENDED, Envelope, event_id, headers_of
+from schemas.lenient import UNREADABLE, Members, members_of, mend_surrogates
+from schemas.redaction import REDACTED, redact_agent_config
+from schemas.topics import CALLS_ENDED
+from service.auth import Keys
+from service.body import BodyIncomplete, BodyTooLarge, read_body
+from service.journal import Entry, Journal, NotDurable
+from service.quarantine import Quarantine
+from service.responses import CHALLENGE, UNAUTHORIZED, error_body, send_json
+
+WEBHOOK = "end-of-call"
+
+RETRY_AFTER_S = 2  # a broker that was restarted takes about as long
+
+_NOT_DURABLE = error_body("The event could not be made durable; send it again.", "unavailable")
+_REDACTED_WHOLE = msgspec.Raw(msgspec.json.encode(REDACTED))
+
+
+class Unacceptable(ValueError):
+    """A body that is no end of call: a word for programs, a sentence for people, the status of the answer."""
+
+    def __init__(self, reason: str, sentence: str, status: int = 400) -> None:
+        super().__init__(sentence)
+        self.reason = reason
+        self.status = status
+
+
+class Answer(NamedTuple):
+    status: int
+    body: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class EndOfCallWebhook:
+    """A plain ASGI callable: 200 with the event's id once it is durable, and never before."""
+
+    def __init__(
+        self,
+        keys: Keys,
+        identity: CallerIdentity,
+        journal: Journal,
+        quarantine: Quarantine,
+        clock: Clock,
+        *,
+        max_body_bytes: int,
+        max_event_bytes: int,
+    ) -> None:
+        self._keys = keys
+        self._identity = identity
+        self._journal = journal
+        self._quarantine = quarantine
+        self._clock = clock
+        self._max_body_bytes = max_body_bytes
+        self._max_event_bytes = max_event_bytes
+        self._log = logger("service.end_of_call")
+        self._seconds = REQUEST_SECONDS.labels(WEBHOOK)
+        self._ok = REQUESTS.labels(WEBHOOK, "200")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        if not self._keys.admits(scope["headers"]):
+            REQUESTS.labels(WEBHOOK, "401").inc()
+            await send_json(send, 401, UNAUTHORIZED, CHALLENGE)
+            return
+        try:
+            answer = await self._accept(scope, receive)
+        except NotDurable as error:
+            self._log.error("an event is not durable", reason=str(error))
+            answer = Answer(503, _NOT_DURABLE, ((b"retry-after", b"%d" % RETRY_AFTER_S),))
+        if answer.status == 200:
+            self._ok.inc()
+        else:
+            REQUESTS.labels(WEBHOOK, str(answer.status)).inc()
+        self._seconds.observe(time.perf_counter() - started)
+        await send_json(send, answer.status, answer.body, answer.headers)
+
+    async def _accept(self, scope: Scope, receive: Receive) -> Answer:
+        try:
+            received = await read_body(receive, self._max_body_bytes)
+        except BodyTooLarge as error:
+            sentence = f"The body is larger than {self._max_body_bytes} bytes (RINGLOG_MAX_BODY_BYTES)."
+            await self._quarantine.keep(
+                WEBHOOK, "too-large", sentence, error.head, size=error.size, digest=error.sha256
+            )
+            return Answer(413, error_body(sentence, "too-large"))
+        except BodyIncomplete as error:
+            sentence = "The body did not arrive whole."
+            await self._quarantine.keep(WEBHOOK, "incomplete", sentence, error.received)
+            return Answer(408, error_body(sentence, "incomplete"))
+        try:
+            entry, id_ = self._event(received, scope["query_string"])
+        except Unacceptable as error:
+            await self._quarantine.keep(WEBHOOK, error.reason, str(error), received)
+            return Answer(error.status, error_body(str(error), error.reason))
+        await self._journal.publish(entry)
+        return Answer(200, b'{"event_id":"%s"}' % id_.encode())
+
+    def _event(self, received: bytes, query: bytes) -> tuple[Entry, str]:
+        """The event of a body. Raises `Unacceptable`."""
+        members, call = _read(received)
+        session_id = _session_id(call, query)
+        if session_id is None:
+            raise Unacceptable("no-session", "There is no session_id: an end of call must name its session.")
+        voip_from, voip_to = (identifier(call.voip.from_), identifier(call.voip.to)) if call.voip else (None, None)
+        caller, direction = self._identity.identify(session_id, voip_from, voip_to, call.metadata_map())
+        self._redact(members, session_id)
+        id_ = event_id(ENDED, session_id, received)
+        now = self._clock()
+        envelope = Envelope(
+            event_id=id_,
+            received_at=now,
+            session_id=session_id,
+            agent_id=identifier(call.agent_id),
+            caller=caller,
+            direction=direction,
+            body=msgspec.Raw(msgspec.json.encode(members)),
+        )
+        value = msgspec.json.encode(envelope)
+        if len(value) > self._max_event_bytes:
+            raise Unacceptable("too-large", "The event would be too large for its topic.", 413)
+        key = caller.id.encode()
+        return Entry(CALLS_ENDED, key, key, value, headers_of(ENDED, id_, now, session_id)), id_
+
+    def _redact(self, members: Members, session_id: str) -> None:
+        if (config := members.get("agent_config")) is None:
+            return
+        try:
+            members["agent_config"] = redact_agent_config(config)
+        except UNREADABLE:
+            # What can't be read can't be redacted, and must not cost the call.
+            self._log.warning("an agent_config could not be read and is redacted whole", session_id=session_id)
+            members["agent_config"] = _REDACTED_WHOLE
+
+
+def _read(received: bytes) -> tuple[Members, EndOfCall]:
+    """The members, verbatim, and what we understand of them. Raises `Unacceptable`."""
+    try:
+        received.decode()  # msgspec doesn't look at bytes inside members that it leaves raw
+    except UnicodeDecodeError as error:
+        raise Unacceptable("not-utf8", f"The body is not UTF-8 (byte {error.start}).") from None
+    try:
+        return members_of(received), decode_end_of_call(received)
+    except msgspec.ValidationError:
+        raise Unacceptable("not-an-object", "The body is JSON, but not an object.") from None
+    except msgspec.DecodeError as error:
+        mended = mend_surrogates(received)
+        if mended != received:
+            return _read(mended)
+        raise Unacceptable("not-json", f"The body is not JSON: {error}.") from None
+    except RecursionError:
+        raise Unacceptable("too-deep", "The body is nested too deep.") from None
+
+
+def _session_id(call: EndOfCall, query: bytes) -> str | None:
+    """From the body; else from the URL, where a user may have put it; else the call's own id names the session."""
+    found = identifier(call.session_id)
+    if found is None and query:
+        found = identifier(parse_qs(query.decode("latin-1")).get("session_id", [None])[0])
+    return found or identifier(call.call_id)

@@ -1,0 +1,28 @@
+"""Raw ASGI answers for the two webhooks: no response objects on the hot paths."""
+
+from collections.abc import Sequence
+
+import msgspec
+from starlette.types import Send
+
+Header = tuple[bytes, bytes]
+
+_JSON: Header = (b"content-type", b"application/json")
+
+
+async def send_json(send: Send, status: int, body: bytes, extra: Sequence[Header] = ()) -> None:
+    headers = [_JSON, (b"content-length", b"%d" % len(body)), *extra]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def error_body(sentence: str, reason: str) -> bytes:
+    """`reason` is a word for programs, `sentence` is for people."""
+    return msgspec.json.encode({"error": sentence, "reason": reason})
+
+
+UNAUTHORIZED = error_body(
+    "The credential is missing or wrong: send `authorization: Bearer <secret>` with one of RINGLOG_WEBHOOK_KEYS.",
+    "unauthorized",
+)
+CHALLENGE: Sequence[Header] = ((b"www-authenticate", b"Bearer"),)
