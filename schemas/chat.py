@@ -10,6 +10,9 @@ from schemas.lenient import NULL, UNREADABLE
 # literal_eval builds a syntax tree some hundred times the size of its text: a longer one is not parsed.
 MAX_PYTHON_REPR_LENGTH = 256 * 1024
 
+# As text: nothing, and the ways in which JSON and Python write that.
+_NOTHING = frozenset(("", "null", "None"))
+
 State = Literal["ok", "none", "unreadable"]
 
 ROLES = {
@@ -77,7 +80,7 @@ def _list_of(raw: msgspec.Raw) -> tuple[State, list[Any]]:
     except UNREADABLE:
         return "unreadable", []
     if isinstance(value, str):
-        if not value.strip():
+        if value.strip() in _NOTHING:
             return "none", []
         value = _parsed(value)
     elif value is None:

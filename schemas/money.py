@@ -1,16 +1,20 @@
 """Money as integers of micro-credits: a millionth of the provider's credit, and never a float."""
 
+import re
 from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 
 import msgspec
 
 MICROS_PER_CREDIT = 1_000_000
 
-# What a PostgreSQL bigint holds. A single cost near it is a mistake of the sender's, and must not spoil a sum.
+# A billion credits: a larger one is a mistake of the sender's. Thousands of them still fit in a PostgreSQL bigint.
 MAX_MICROS = 10**15
 
 # Longer literals than this are not prices; Decimal would work on them for seconds.
 MAX_LITERAL_LENGTH = 64
+
+# Decimal alone would take underscores, digits of other scripts, and NaN.
+_LITERAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 # Exact for every literal that passes the two limits above: the default context rounds to 28 digits.
 _CONTEXT = Context(prec=MAX_LITERAL_LENGTH + 32, rounding=ROUND_HALF_EVEN)
@@ -25,10 +29,12 @@ def micros_of_literal(literal: str) -> int:
     if len(literal) > MAX_LITERAL_LENGTH:
         raise MoneyError(f"a credit of {len(literal)} characters is no amount of money")
     try:
+        if not _LITERAL.fullmatch(literal):
+            raise InvalidOperation
         amount = Decimal(literal)
     except InvalidOperation:
         raise MoneyError(f"credit {literal!r} is not a number") from None
-    if not amount.is_finite() or amount.adjusted() > 12:  # 1e12 credits: above MAX_MICROS, before any big arithmetic
+    if amount and amount.adjusted() > 12:  # 1e12 credits: above MAX_MICROS, before any big arithmetic
         raise MoneyError(f"credit {literal!r} is out of range")
     micros = int(_CONTEXT.quantize(_CONTEXT.multiply(amount, Decimal(MICROS_PER_CREDIT)), Decimal(1)))
     if abs(micros) > MAX_MICROS:

@@ -39,7 +39,7 @@ def parse_prefetch(query: bytes) -> PrefetchQuery:
     if len(query) > MAX_QUERY_BYTES:
         raise QueryTooLarge(f"the query has {len(query)} bytes; at most {MAX_QUERY_BYTES} are read")
     try:
-        pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
+        pairs = parse_qsl(query.decode(errors="replace"), keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
     except ValueError:
         raise QueryTooLarge(f"the query has more than {MAX_PARAMETERS} parameters") from None
     parameters: dict[str, str | list[str]] = {}

@@ -42,7 +42,7 @@ def _redacted(value: Any) -> Any:
     if isinstance(value, list):
         return [_redacted(inner) for inner in value]
     if isinstance(value, str):
-        return redact_url(value) if "://" in value else value
+        return redact_url(value) if "://" in value or "?" in value else value  # "/hook?token=..." has no scheme
     return value
 
 

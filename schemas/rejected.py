@@ -11,11 +11,13 @@ HEAD_BYTES = 64 * 1024  # of a body over the size limit
 # Anything that looks like a credential or a phone number: a body that we can't read can't be redacted by its names.
 _PATTERNS = (
     re.compile(rb"(?i)(bearer|basic)\s+[A-Za-z0-9._~+/=-]{6,}"),
+    # A quote may be escaped: JSON inside of a JSON string.
     re.compile(
-        rb"(?i)((?:secret|token|password|passwd|authorization|api[_-]?key|credentials?)[\"']?\s*[:=]\s*[\"']?)[^\"',;&\s}]+"
+        rb"(?i)((?:secret|token|password|passwd|authorization|api[_-]?key|credentials?)\\*[\"']?\s*[:=]\s*\\*[\"']?)"
+        rb"[^\"',;&\s}\\]+"
     ),
     re.compile(rb"(?i)\b(sk|pk|rk|ghp|xox[a-z])[-_][A-Za-z0-9_-]{8,}"),
-    re.compile(rb"(?<![\w.])(?:\+|%2B)[1-9][0-9]{6,14}\b"),
+    re.compile(rb"(?i)(?<![\w.])(?:\+|%2B)[1-9][0-9]{6,14}\b"),
 )
 
 
