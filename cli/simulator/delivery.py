@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -30,14 +31,30 @@ class DeliveryError(ValueError):
     """Nothing can be delivered; the text is one sentence that says why and what to do."""
 
 
+def _no_url(said: str) -> DeliveryError:
+    return DeliveryError(f"{said!r} is no URL of a ringlog: write it as http://127.0.0.1:8080.")
+
+
 class Target:
-    """The webhooks of a ringlog: `url` is the base of its public listener, `key` the secret of the credential."""
+    """The webhooks of a ringlog: `url` is the base of its public listener, `key` the secret of the credential.
+
+    Raises `DeliveryError` for what is no URL.
+    """
 
     def __init__(self, url: str, key: str) -> None:
         base = url.rstrip("/").removesuffix("/webhooks")
+        try:
+            parts = urlsplit(base)
+            port = parts.port
+        except ValueError:
+            raise _no_url(url) from None
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise _no_url(url)
         self._urls = {webhook: base + path for webhook, path in _PATHS.items()}
         self._headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
         self.base = base
+        self.host = parts.hostname
+        self.port = port or (443 if parts.scheme == "https" else 80)
 
     def open(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(

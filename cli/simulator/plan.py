@@ -66,6 +66,11 @@ class Plan:
     def __len__(self) -> int:
         return self.wish.calls + self.broken
 
+    def at(self, position: int) -> Call:
+        """The calls first, then the broken bodies: each under a number below `len`."""
+        calls = self.wish.calls
+        return self.call(position) if position < calls else self.broken_call(position - calls)
+
     def call(self, number: int) -> Call:
         """The call of that number, from 0."""
         throw = dice(self.wish.name, "call", number)

@@ -1,0 +1,107 @@
+"""`ringlog simulate`: plays the provider against a running ringlog, and knows what its books must say."""
+
+import asyncio
+import secrets
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from cli.context import EXIT_FAILED, EXIT_SETTINGS, err, explained, out
+from cli.running import NotRunning, Running, find
+from cli.simulator.delivery import DeliveryError, Target
+from cli.simulator.plan import Wish
+from cli.simulator.report import Report, json_report, print_report
+from cli.simulator.share import ShareError, parse_share
+from cli.simulator.simulation import Doing
+from cli.simulator.simulation import simulate as run_simulation
+from cli.simulator.sound_server import SoundServerError
+
+EXIT_INTERRUPTED = 130  # as shells count it
+
+_NO_TARGET = "Say where to deliver: run `ringlog up` first, or give both --url and --key."
+_NO_BOOKS = "--verify reads the books of the ringlog that runs here, and none does: run `ringlog up` first."
+
+
+def simulate(
+    calls: Annotated[int, typer.Option(min=0, help="How many calls; 0 to do nothing but serve.")] = 100,
+    rate: Annotated[float, typer.Option(min=0, help="Calls a second; 0: as fast as answers come.")] = 0,
+    duplicates: Annotated[str, typer.Option(help="Share of the calls with a delivery that is repeated.")] = "5%",
+    revisions: Annotated[str, typer.Option(help="Share of the calls with a second, corrected body.")] = "2%",
+    odd: Annotated[str, typer.Option(help="Share of the calls with an odd shape or order.")] = "5%",
+    seed: Annotated[
+        int | None, typer.Option(help="The same seed, the same calls. Default: another one each time.")
+    ] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Wait for the books, and compare.")] = False,
+    serve: Annotated[bool, typer.Option("--serve", help="Serve the recordings until Ctrl-C.")] = False,
+    deliver: Annotated[
+        bool, typer.Option(help="With --no-deliver: only say, or verify, what such a run delivered.")
+    ] = True,
+    patience: Annotated[float, typer.Option(min=1, help="Seconds that --verify waits for the books.")] = 120,
+    data_dir: Annotated[Path, typer.Option(envvar="RINGLOG_DATA_DIR", help="Where `ringlog up` left up.json.")] = Path(
+        "ringlog-data"
+    ),
+    url: Annotated[str | None, typer.Option(help="Base URL of the webhooks, in place of up.json's.")] = None,
+    key: Annotated[str | None, typer.Option(help="A webhook's secret, in place of up.json's.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """Play the provider: calls with everything odd that it sends, and what the books must say of them.
+
+    Exit code 0 when all is as it must be, 1 when a delivery failed or the books differ, 2 for a wrong option.
+
+    Examples:
+
+        ringlog simulate --calls 2000 --verify
+
+        ringlog simulate --calls 500 --rate 50 --duplicates 20% --odd 50% --seed 7
+
+        ringlog simulate --calls 2000 --seed 7 --no-deliver --verify
+
+        ringlog simulate --calls 0 --serve
+    """
+    try:
+        wish = Wish(
+            calls=calls,
+            duplicates=parse_share(duplicates),
+            revisions=parse_share(revisions),
+            odd=parse_share(odd),
+            seed=secrets.randbelow(1_000_000) if seed is None else seed,
+        )
+        wanted = bool(calls) or verify
+        running = _running(
+            data_dir, needed=verify or (wanted and not (url and key)), why=_NO_BOOKS if verify else _NO_TARGET
+        )
+        target = Target(url or _of(running).webhooks_url, key or _of(running).webhook_key) if wanted else None
+        doing = Doing(rate=rate, deliver=deliver, verify=verify, serve=serve, patience_s=patience)
+
+        def tell(report: Report) -> None:
+            typer.echo(json_report(report)) if json else print_report(report, out)
+
+        with explained():
+            is_good = asyncio.run(run_simulation(wish, doing, running, target, tell))
+    except (ShareError, NotRunning, SoundServerError, DeliveryError) as error:
+        _stop(str(error), EXIT_SETTINGS)
+    except KeyboardInterrupt:
+        _stop("Stopped: what was delivered stays delivered.", EXIT_INTERRUPTED)
+    if not is_good:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _running(data_dir: Path, *, needed: bool, why: str) -> Running | None:
+    """What runs here; None when nothing does and nothing of it is needed. Raises `NotRunning`."""
+    try:
+        return find(data_dir)
+    except NotRunning as error:
+        if needed:
+            raise NotRunning(f"{error} {why}") from None
+        return None
+
+
+def _of(running: Running | None) -> Running:
+    assert running is not None  # noqa: S101 - `_running` was told that it is needed
+    return running
+
+
+def _stop(sentence: str, code: int) -> NoReturn:
+    err.print(sentence, style="red", highlight=False, markup=False, soft_wrap=True)
+    raise typer.Exit(code)
