@@ -18,7 +18,7 @@ from runtime.local_kafka.jars import KAFKA_VERSION, distribution_directory, ensu
 from runtime.local_kafka.java import Java, environment, find_java
 from runtime.local_kafka.jvm import BROKER_CLASS, java_command
 from runtime.local_kafka.node import Node
-from runtime.local_kafka.ports import HOST, Ports, choose_ports
+from runtime.local_kafka.ports import HOST, Ports, choose_ports, is_free
 from runtime.local_kafka.probe import is_ready
 from runtime.local_kafka.process import KILL_DEADLINE_S, end, spawn
 from runtime.local_kafka.progress import ConsoleProgress, Progress
@@ -27,6 +27,9 @@ from runtime.local_kafka.progress import ConsoleProgress, Progress
 READY_DEADLINE_S = 60.0
 # An orderly stop takes about a second. After kill -9 the log is checked at the next start, nothing is lost.
 STOP_GRACE_S = 10.0
+# Ports are free when they are chosen and may be taken when the broker binds them, a second later: two that start
+# at once wish for the same one. Thrice in a row is no coincidence.
+PORT_ATTEMPTS = 3
 _POLL_S = 0.02
 # Enough for the exception that ended a broker; the whole is in the file.
 _LOG_TAIL_BYTES = 3000
@@ -138,6 +141,21 @@ class LocalKafka:
             )
         return self._process
 
+    def start(self, timeout_s: float = READY_DEADLINE_S) -> None:
+        """Prepares, launches and waits until it is ready; with other ports when somebody was quicker to take ours.
+
+        Raises:
+            LocalKafkaError: see ``prepare()`` and ``wait_ready()``.
+        """
+        for attempt in range(1, PORT_ATTEMPTS + 1):
+            self.prepare()
+            self.launch()
+            try:
+                return self.wait_ready(timeout_s)
+            except LocalKafkaError:
+                if attempt == PORT_ATTEMPTS or not self._lost_its_ports():
+                    raise
+
     def is_ready(self) -> bool:
         """Whether our own broker answers now. Takes a second at most, a millisecond mostly."""
         prepared = self._ready_to_start()
@@ -206,14 +224,11 @@ class LocalKafka:
             LocalKafkaError: it doesn't start again.
         """
         self.stop(grace_s=0)
-        self.prepare()
-        self.launch()
-        self.wait_ready(timeout_s)
+        self.start(timeout_s)
 
     def __enter__(self) -> Self:
         try:
-            self.launch()
-            self.wait_ready()
+            self.start()
         except BaseException:
             self.stop(grace_s=0)
             raise
@@ -236,6 +251,11 @@ class LocalKafka:
         if self._process is None:
             raise LocalKafkaError("this Kafka was not started by launch(), so its process is not ours to signal")
         return self._process
+
+    def _lost_its_ports(self) -> bool:
+        ports = self._ready_to_start().ports
+        ended = self._launched().poll() is not None
+        return ended and not (is_free(ports.broker) and is_free(ports.controller))
 
     def _failure(self, what: str) -> LocalKafkaError:
         try:

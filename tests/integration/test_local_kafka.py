@@ -12,6 +12,7 @@ import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -220,6 +221,20 @@ async def test_a_second_one_takes_other_ports_and_other_data(kafka: LocalKafka, 
     with socket.create_server((HOST, int(first_address.split(":")[1]))), LocalKafka(tmp_path, port=port) as third:
         assert third.bootstrap_servers not in (first_address, kafka.bootstrap_servers)
         assert await read_all(third.bootstrap_servers, topic) == [b"kept"]
+
+
+def test_two_that_start_at_once_and_wish_for_the_same_port_both_run(tmp_path: Path) -> None:
+    with socket.create_server((HOST, 0)) as listener:
+        wished = listener.getsockname()[1]
+    pair = [LocalKafka(tmp_path / name, port=wished) for name in ("one", "two")]
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(LocalKafka.start, pair))
+        assert len({broker.bootstrap_servers for broker in pair}) == 2
+        assert all(broker.is_ready() for broker in pair)
+    finally:
+        for broker in pair:
+            broker.stop(grace_s=0)
 
 
 def test_the_data_of_a_running_one_is_refused(kafka: LocalKafka) -> None:
