@@ -50,14 +50,19 @@ def _known(data_dir: Path) -> dict[str, Any]:
     return known
 
 
+def complain(sentence: str) -> None:
+    """On one line, however narrow the terminal: it may be searched for, or be read by a program."""
+    err.print(sentence, style="red", highlight=False, markup=False, soft_wrap=True)
+
+
 @contextmanager
 def explained() -> Iterator[None]:
     """What can go wrong outside of us ends a command with a sentence and an exit code, not with a traceback."""
     try:
         yield
     except SettingsError as error:
-        err.print(str(error), style="red", highlight=False, markup=False)
+        complain(str(error))
         raise typer.Exit(EXIT_SETTINGS) from None
     except (KafkaUnavailable, LocalKafkaError) as error:
-        err.print(str(error), style="red", highlight=False, markup=False)
+        complain(str(error))
         raise typer.Exit(EXIT_FAILED) from None

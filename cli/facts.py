@@ -11,7 +11,7 @@ import msgspec
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cli.context import EXIT_FAILED, err, explained, load, out
+from cli.context import EXIT_FAILED, complain, err, explained, load, out
 from runtime.clock import system_clock
 from runtime.kafka import KafkaUnavailable
 from runtime.process import run
@@ -128,7 +128,7 @@ def import_(
         else:
             out.print(f"{written} facts of {len(rows) - len(refused)} callers were written.", highlight=False)
             for row in refused:
-                err.print(f"line {row['line']}: {row['reason']}", style="red", highlight=False, markup=False)
+                complain(f"line {row['line']}: {row['reason']}")
         if refused:
             raise typer.Exit(EXIT_FAILED)
 
@@ -174,7 +174,7 @@ def _write(settings: Settings, number: str, facts: dict[str, Any], json: bool) -
             try:
                 written = await book.write(number, facts)
             except (FactError, NotDurable) as error:
-                err.print(_reason(error), style="red", highlight=False, markup=False)
+                complain(_reason(error))
                 raise typer.Exit(EXIT_FAILED) from None
             if json:
                 print(msgspec.json.encode({"written": written}).decode())  # noqa: T201

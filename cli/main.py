@@ -1,45 +1,53 @@
-"""`ringlog`: the command, put together; each verb is a file of its own."""
+"""`ringlog`: the command, put together; each verb is a file of its own, and is imported when it is used."""
 
+import importlib
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from cli import facts, topics, transcripts
-from cli.consume import consume
-from cli.migrate import migrate
-from cli.serve import serve
-from cli.simulate import simulate
-from cli.up import up
+# A verb is the module `cli.<verb>`: a typer app named `app` when it has verbs of its own, else a function of its name.
+VERBS = ("up", "serve", "consume", "topics", "facts", "transcripts", "migrate", "simulate")
+
+
+class _Verbs(TyperGroup):
+    """A service that starts on a node of a cluster should not load the simulator, and no consumer the server."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f"cli.{cmd_name}")
+        app = getattr(module, "app", None)
+        if app is None:
+            app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+            app.command(cmd_name)(getattr(module, cmd_name))
+        return typer.main.get_command(app)
+
 
 app = typer.Typer(
-    name="ringlog",
+    cls=_Verbs,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Two webhooks of voice agents in, Kafka in the middle, an answer and exact books out.",
 )
 
-app.command()(up)
-app.command()(serve)
-app.command()(consume)
-app.add_typer(topics.app, name="topics")
-app.add_typer(facts.app, name="facts")
-app.add_typer(transcripts.app, name="transcripts")
-app.command()(migrate)
-app.command()(simulate)
 
-
-def _version(asked: bool) -> None:
+def _print_version(asked: bool) -> None:
     if asked:
         typer.echo(f"ringlog {version('ringlog')}")
         raise typer.Exit
 
 
 @app.callback()
-def _main(
+def _options(
     _version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """The options of `ringlog` itself, before a verb."""

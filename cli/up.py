@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from cli.context import EXIT_FAILED, err, explained, out
+from cli.context import EXIT_FAILED, complain, err, explained, out
 from cli.running import FILE_NAME
 from cli.secrets import make_secrets
 from cli.stack import HOST, KAFKA_PORT, Stack, kafka_program
@@ -93,7 +93,7 @@ async def _up(settings: Settings, stop: asyncio.Event) -> int:
     try:
         await _unless(stop, start_all())
     except ProgramFailed as error:
-        err.print(str(error), style="red", highlight=False, markup=False)
+        complain(str(error))
         return EXIT_FAILED
     finally:
         stack = None  # no pid is worth remembering any more
