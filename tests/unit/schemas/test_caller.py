@@ -1,0 +1,135 @@
+"""Who the customer of a call is."""
+
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.caller import Caller, CallerIdentity
+
+KEY = b"a key of the tests"
+OWN = "+18005550100"
+CUSTOMER = "+14155550199"
+
+plain = CallerIdentity(KEY)
+with_own = CallerIdentity(KEY, own_numbers=["+1 (800) 555-0100"])
+in_germany = CallerIdentity(KEY, default_region="DE")
+
+
+def test_the_caller_is_from_when_no_own_number_is_known() -> None:
+    caller, direction = plain.identify("s1", CUSTOMER, OWN, {})
+    assert (caller.kind, caller.number, direction) == ("phone", CUSTOMER, "unknown")
+
+
+def test_both_readings_of_the_providers_pages_give_the_same_caller() -> None:
+    inbound, outbound = with_own.identify("s1", CUSTOMER, OWN, {}), with_own.identify("s2", OWN, CUSTOMER, {})
+    assert inbound[0] == outbound[0] == Caller(with_own.id_of_number(CUSTOMER), "phone", CUSTOMER)
+    assert (inbound[1], outbound[1]) == ("inbound", "outbound")
+
+
+def test_the_query_and_the_body_give_the_same_caller() -> None:
+    query, body = (
+        with_own.identify("s1", " 14155550199", " 18005550100", {}),
+        with_own.identify("s1", CUSTOMER, OWN, {}),
+    )
+    assert query == body
+
+
+@pytest.mark.parametrize("numbers", [(OWN, OWN), (CUSTOMER, "+4930123456")])
+def test_both_or_neither_of_our_own_leave_the_direction_unknown(numbers: tuple[str, str]) -> None:
+    caller, direction = with_own.identify("s1", *numbers, {})
+    assert (caller.number, direction) == (numbers[0], "unknown")
+
+
+@pytest.mark.parametrize(
+    "number", [" 14155550199", "+14155550199", "+1 415 555 0199", "+1-415-555-0199", "0014155550199"]
+)
+def test_one_number_in_many_notations_is_one_caller(number: str) -> None:
+    identity = CallerIdentity(KEY, default_region="DE")  # from Germany one dials 00 for +
+    assert identity.identify("s1", number, None, {})[0].number == CUSTOMER
+
+
+def test_a_national_number_needs_a_region() -> None:
+    assert in_germany.e164("030 901820") == "+4930901820"
+    assert plain.e164("030 901820") is None
+
+
+STRANGERS = [
+    "anonymous",
+    "Anonymous",
+    "Restricted",
+    "unknown",
+    "+7378742833",
+    " 266696687",
+    "sip:4155550199@carrier.example",
+    "4155550199@10.0.0.1",
+    "sip:bob@example.com",
+    "+0987654321",  # the provider's own example: no country code begins with 0
+    "+1",
+    "+12345678901234567890",
+    "0000",
+    "",
+    "   ",
+    "+1415555o199",
+    "1-800-FLOWERS" * 9,
+    "\x00",
+    "+１４１５５５５０１９９９９９９９９９",
+]
+
+
+@pytest.mark.parametrize("number", STRANGERS)
+def test_strangers_never_share_a_profile(number: str) -> None:
+    one, _ = plain.identify("s1", number, OWN, {})
+    other, _ = plain.identify("s2", number, OWN, {})
+    assert (one.kind, one.number) == ("session", None)
+    assert one.id != other.id
+
+
+@pytest.mark.parametrize(
+    "metadata", [{}, {"user": None}, {"user": ""}, {"user": True}, {"user": ["a"]}, {"other": "a"}]
+)
+def test_a_web_session_without_its_key_is_its_session(metadata: dict[str, object]) -> None:
+    identity = CallerIdentity(KEY, metadata_key="user")
+    caller, direction = identity.identify("s1", None, None, metadata)
+    assert (caller, direction) == (plain.identify("s1", None, None, {})[0], "web")
+    assert caller.kind == "session"
+
+
+def test_a_metadata_key_names_web_callers() -> None:
+    identity = CallerIdentity(KEY, metadata_key="user")
+    one, direction = identity.identify("s1", None, None, {"user": " 42 "})
+    assert (one.kind, one.number, direction) == ("metadata", None, "web")
+    assert identity.identify("s2", None, None, {"user": 42})[0] == one
+    assert identity.identify("s3", CUSTOMER, None, {"user": 42})[0].kind == "phone"  # a number goes first
+
+
+def test_kinds_never_meet() -> None:
+    identity = CallerIdentity(KEY, metadata_key="user")
+    ids = {
+        identity.identify("s", CUSTOMER, None, {})[0].id,
+        identity.identify("s", None, None, {"user": CUSTOMER})[0].id,
+        identity.identify(CUSTOMER, None, None, {})[0].id,
+    }
+    assert len(ids) == 3
+
+
+def test_the_id_is_keyed_and_tells_nobody_the_number() -> None:
+    id_ = plain.id_of_number(CUSTOMER)
+    assert id_ != CallerIdentity(b"another key").id_of_number(CUSTOMER)
+    assert len(id_) == 32
+    assert set(id_) <= set(string.hexdigits)
+    # Written down: stores and topics hold these ids, so a change of the hash is a change of every caller.
+    assert id_ == "eafa0448f1c0d3384d9013a040aa65d5"
+
+
+@given(st.text(), st.one_of(st.none(), st.text()), st.one_of(st.none(), st.text()))
+def test_no_text_raises(session: str, from_: str | None, to: str | None) -> None:
+    for identity in (plain, with_own, in_germany):
+        caller, _ = identity.identify(session, from_, to, {})
+        assert (caller.number is not None) == (caller.kind == "phone")
+
+
+@given(st.from_regex(r"[+ ][1-9][0-9]{6,14}", fullmatch=True))
+def test_the_shape_of_e164_is_taken_as_it_is(number: str) -> None:
+    assert plain.e164(number) in ("+" + number[1:], None)

@@ -1,0 +1,145 @@
+"""`chat` and `function_calls` in every shape in which they are sent."""
+
+import json
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.chat import (
+    MAX_PYTHON_REPR_LENGTH,
+    Chat,
+    FunctionCall,
+    FunctionCalls,
+    Turn,
+    chat_of,
+    function_calls_of,
+)
+
+TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+CHAT = Chat("ok", (Turn("user", "Hi", "user"), Turn("agent", "Hello", "assistant")))
+
+# The provider's own example, which is Python and no JSON.
+CALLS = [{"name": "check_status", "params": {"check": "true", "order_id": 6689, "session_id": "-OA1XVnwRGpaameIakJb"}}]
+CALL = FunctionCall("check_status", '{"check":"true","order_id":6689,"session_id":"-OA1XVnwRGpaameIakJb"}')
+
+
+def raw(value: object) -> msgspec.Raw:
+    return msgspec.Raw(json.dumps(value).encode())
+
+
+@pytest.mark.parametrize("sent", [TURNS, json.dumps(TURNS), json.dumps(TURNS, indent=2), repr(TURNS)])
+def test_a_list_or_a_string_of_one_is_a_chat(sent: object) -> None:
+    assert chat_of(raw(sent)) == CHAT
+
+
+@pytest.mark.parametrize("sent", [None, "", "  ", "null", " None "])
+def test_nothing_is_no_chat(sent: object) -> None:
+    assert chat_of(raw(sent)) == Chat("none")
+    assert function_calls_of(raw(sent)) == FunctionCalls("none")
+
+
+@pytest.mark.parametrize("sent", ["[{", "hello", 5, True, {"role": "user"}, '{"a":1}', "[" * 100_000, "(" * 100_000])
+def test_what_is_broken_is_said_to_be(sent: object) -> None:
+    assert chat_of(raw(sent)) == Chat("unreadable")
+    assert function_calls_of(raw(sent)) == FunctionCalls("unreadable")
+
+
+@pytest.mark.parametrize("sent", [b'"\xff"', b"[" * 100_000, b""])
+def test_bytes_that_are_no_json_are_unreadable(sent: bytes) -> None:
+    assert chat_of(msgspec.Raw(sent)).state == "unreadable"
+
+
+def test_an_empty_list_is_a_chat_in_which_nothing_was_said() -> None:
+    assert chat_of(raw([])) == Chat("ok")
+
+
+@pytest.mark.parametrize(
+    ("item", "turn"),
+    [
+        ({"role": "user"}, Turn("user", "", "user")),
+        ({"role": "user", "content": None}, Turn("user", "", "user")),
+        ({"role": " Human ", "content": "x"}, Turn("user", "x", " Human ")),
+        ({"role": "narrator", "content": "x"}, Turn("other", "x", "narrator")),
+        ({"content": "x"}, Turn("other", "x")),
+        ({"role": 7, "content": "x"}, Turn("other", "x")),
+        ({"role": "tool", "content": {"ok": True}}, Turn("tool", '{"ok":true}', "tool")),
+        (
+            {"role": "user", "content": [{"type": "text", "text": "a"}, "b", {"type": "image"}, None]},
+            Turn("user", 'a\nb\n{"type":"image"}', "user"),
+        ),
+        ({"role": "assistant", "content": None, "tool_calls": [{"id": 1}]}, Turn("agent", "", "assistant")),
+        ("only text", Turn("other", "only text")),
+        (None, Turn("other", "")),
+    ],
+)
+def test_odd_turns_stay_turns(item: object, turn: Turn) -> None:
+    assert chat_of(raw([item])) == Chat("ok", (turn,))
+
+
+@pytest.mark.parametrize("sent", [CALLS, json.dumps(CALLS), repr(CALLS)])
+def test_function_calls_with_json_or_python_quotes(sent: object) -> None:
+    assert function_calls_of(raw(sent)) == FunctionCalls("ok", (CALL,))
+
+
+@pytest.mark.parametrize(
+    ("item", "call"),
+    [
+        ({"name": "f", "result": "done"}, FunctionCall("f", None, '"done"')),
+        ({"name": "f", "params": {}, "result": None}, FunctionCall("f", "{}", None)),
+        ({"params": [1]}, FunctionCall("unknown", "[1]")),
+        ({"name": ""}, FunctionCall("unknown")),
+        ("f()", FunctionCall("unknown", '"f()"')),
+    ],
+)
+def test_odd_function_calls_stay_calls(item: object, call: FunctionCall) -> None:
+    assert function_calls_of(raw([item])) == FunctionCalls("ok", (call,))
+
+
+def test_params_have_one_text_whatever_the_order_of_their_names() -> None:
+    one, other = raw([{"name": "f", "params": {"a": 1, "b": 2}}]), raw([{"name": "f", "params": {"b": 2, "a": 1}}])
+    assert function_calls_of(one) == function_calls_of(other)
+
+
+@pytest.mark.parametrize(
+    ("text", "params"),
+    [
+        ("[{'name': 'f', 'params': {1, 2}}]", "[1,2]"),
+        ("[{'name': 'f', 'params': {None: True}}]", "{None: True}"),
+        ("[{'name': 'f', 'params': 1+2j}]", "(1+2j)"),
+        ("[{'name': 'f', 'params': '\\ud800'}]", "'\\ud800'"),
+    ],
+)
+def test_python_literals_that_json_does_not_know(text: str, params: str) -> None:
+    assert function_calls_of(raw(text)) == FunctionCalls("ok", (FunctionCall("f", params),))
+
+
+@pytest.mark.parametrize("text", ["[__import__('os').getcwd()]", "[open('x')]", "[x for x in 'ab']", "[1].copy()"])
+def test_python_is_read_and_never_run(text: str) -> None:
+    assert function_calls_of(raw(text)).state == "unreadable"
+
+
+def test_a_python_repr_has_a_limit_and_json_has_not() -> None:
+    long = [{"name": "f", "params": "x" * MAX_PYTHON_REPR_LENGTH}]
+    assert function_calls_of(raw(repr(long))).state == "unreadable"
+    assert function_calls_of(raw(json.dumps(long))).state == "ok"
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(anything)
+def test_no_json_value_raises(value: object) -> None:
+    for sent in (raw(value), raw(json.dumps(value)), raw(repr(value))):
+        assert chat_of(sent).state in ("ok", "none", "unreadable")
+        assert function_calls_of(sent).state in ("ok", "none", "unreadable")
+
+
+@given(st.lists(st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": st.text()})))
+def test_json_and_python_say_the_same(turns: list[dict[str, str]]) -> None:
+    assert chat_of(raw(turns)) == chat_of(raw(json.dumps(turns))) == chat_of(raw(repr(turns)))
