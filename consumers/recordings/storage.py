@@ -1,0 +1,172 @@
+"""Object storage: a folder by default, S3 and its like by URL."""
+
+import asyncio
+import hashlib
+import os
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import msgspec
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, ObjectStore, from_url
+
+from consumers.recordings.sound import HEAD_BYTES, KINDS, kind_of
+from runtime.settings import PREFIX, Settings, SettingsError
+
+# The smallest part that S3 takes is 5 MiB. Two in flight: 10 MiB of memory a download, whatever its size.
+PART_BYTES = 5 * 1024 * 1024
+PARTS_IN_FLIGHT = 2
+
+# A request of the store's own client is repeated for so long; after that the storage is away, and we wait.
+RETRIES = 3
+RETRY_WITHIN = timedelta(seconds=30)
+
+
+class StoredSound(msgspec.Struct, frozen=True):
+    """`object` is the whole name below the recordings URL; `sha256` in hex."""
+
+    object: str
+    bytes: int
+    sha256: str
+    content_type: str
+
+
+class StorageAway(Exception):
+    """The object storage can't be used now. No recording is to blame."""
+
+
+class Storage:
+    """An object is there whole or not at all, also when the process dies in the middle."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    @classmethod
+    def open(cls, settings: Settings) -> "Storage":
+        """Connects to nothing yet; makes the folder. Raises `SettingsError`, without the URL: it may hold a key."""
+        retry = {"max_retries": RETRIES, "retry_timeout": RETRY_WITHIN}
+        url = settings.recordings
+        try:
+            if url.startswith("file:"):
+                return cls(LocalStore.from_url(url, mkdir=True))
+            return cls(from_url(url, retry_config=retry))  # type: ignore[call-overload]
+        except (BaseError, ValueError, OSError) as error:
+            reason = str(error).partition("\n")[0].replace(url, "...")
+            raise SettingsError(
+                f"{PREFIX}RECORDINGS_URL is wrong: {reason}; write file:///folder or s3://bucket/prefix."
+            ) from None
+
+    async def find(self, stems: Sequence[str]) -> StoredSound | None:
+        """What lies under the first of these names that has an object, whatever its extension, read and hashed.
+
+        Raises `StorageAway`.
+        """
+        try:
+            for stem in stems:
+                names = [(f"{stem}.{kind.extension}", kind) for kind in KINDS]
+                there = await asyncio.gather(*(self._is_there(name) for name, _ in names))
+                for (name, kind), found in zip(names, there, strict=True):
+                    if found:
+                        return await self._hashed(name, kind.content_type)
+        except (BaseError, OSError) as error:
+            raise _away(error) from error
+        return None
+
+    async def put(self, stem: str, chunks: AsyncIterator[bytes]) -> StoredSound:
+        """Stores what `chunks` gives, under an extension by its first bytes.
+
+        Raises what `chunks` raises, or `StorageAway`; then nothing is stored.
+        """
+        reading = _Reading(chunks)
+        head = await reading.head()
+        kind = kind_of(head)
+        name = f"{stem}.{kind.extension}"
+        local = isinstance(self._store, LocalStore)
+        try:
+            await obstore.put_async(
+                self._store,
+                name,
+                reading.rest(),
+                attributes=None if local else {"Content-Type": kind.content_type},  # a file has none
+                chunk_size=PART_BYTES,
+                max_concurrency=PARTS_IN_FLIGHT,
+            )
+            if local:
+                await asyncio.to_thread(self._sync, name)
+        except Exception as error:
+            if reading.error is not None:
+                raise reading.error from None
+            if isinstance(error, BaseError | OSError):
+                raise _away(error) from error
+            raise
+        return StoredSound(name, reading.bytes, reading.sha256, kind.content_type)
+
+    async def _is_there(self, name: str) -> bool:
+        try:
+            await obstore.head_async(self._store, name)
+        except FileNotFoundError:
+            return False
+        return True
+
+    async def _hashed(self, name: str, content_type: str) -> StoredSound:
+        found = await obstore.get_async(self._store, name)
+        digest, size = hashlib.sha256(), 0
+        async for chunk in found.stream(min_chunk_size=PART_BYTES):
+            await asyncio.to_thread(digest.update, chunk)
+            size += len(chunk)
+        return StoredSound(name, size, digest.hexdigest(), content_type)
+
+    def _sync(self, name: str) -> None:
+        """The row will say that the sound is here: it must survive a power cut, and so must the folders' entries."""
+        assert isinstance(self._store, LocalStore) and self._store.prefix  # noqa: S101 - by `open`
+        root = Path(self._store.prefix)
+        file = root / name
+        for path in (file, *file.parents[: len(Path(name).parts)]):
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+class _Reading:
+    """Counts and hashes what goes by, and remembers whose fault a failure was: the source's or the storage's."""
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+        self._ahead = b""
+        self._digest = hashlib.sha256()
+        self.bytes = 0
+        self.error: Exception | None = None
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+    async def head(self) -> bytes:
+        """The first bytes, at least `HEAD_BYTES` unless there are fewer; they are still given by `rest`."""
+        while len(self._ahead) < HEAD_BYTES and (chunk := await anext(self._chunks, b"")):
+            self._ahead += chunk
+        return self._ahead[:HEAD_BYTES]
+
+    async def rest(self) -> AsyncIterator[bytes]:
+        try:
+            if self._ahead:
+                yield self._counted(self._ahead)
+            async for chunk in self._chunks:
+                yield self._counted(chunk)
+        except Exception as error:
+            self.error = error
+            raise
+
+    def _counted(self, chunk: bytes) -> bytes:
+        # A chunk is what a socket gives at once, some 100 KiB: hashing it takes less than handing it to a thread.
+        self._digest.update(chunk)
+        self.bytes += len(chunk)
+        return chunk
+
+
+def _away(error: Exception) -> StorageAway:
+    return StorageAway(f"{type(error).__name__}: {str(error).partition(chr(10))[0][:300]}")
