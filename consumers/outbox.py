@@ -1,15 +1,28 @@
 """Derived events: written with the effects that they tell of, published after the commit."""
 
+import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine, Row, delete, func, select, text
 
+from consumers.backoff import Backoff
+from consumers.database import is_unavailable
+from consumers.publisher import Message, Publisher
 from consumers.tables import outbox
+from consumers.threads import in_thread
+from runtime.logs import logger
+from runtime.metrics import EVENTS_PUBLISHED, OUTBOX_WAITING
+from runtime.settings import Settings
+from schemas.event import headers_of
 from schemas.topics import MAX_MESSAGE_BYTES, Topic
 
 # One that the topic refuses could never leave and would hold up all behind it. The rest is for headers and framing.
 MAX_VALUE_BYTES = MAX_MESSAGE_BYTES - 128 * 1024
+
+BATCH_EVENTS = 500
+IDLE_S = 1.0  # between looks when nobody says that there is something
 
 
 class OutboxEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,3 +48,93 @@ def post(tx: Connection, consumer: str, events: Sequence[OutboxEvent]) -> None:
     rows = [{**msgspec.structs.asdict(event), "consumer": consumer, "topic": event.topic.name} for event in events]
     if rows:
         tx.execute(outbox.insert(), rows)
+
+
+class OutboxRelay:
+    """Publishes what a consumer has posted, in order, and deletes it once Kafka has acknowledged it.
+
+    At least once: after a crash in between, an event goes out again under the same id. On PostgreSQL one process of a
+    consumer relays at a time, so that two events of a caller can't overtake each other; another takes over when it is
+    gone. On SQLite, where a consumer is one process, there is no such lock.
+    """
+
+    def __init__(self, settings: Settings, consumer: str, engine: Engine, publisher: Publisher) -> None:
+        self._prefix = settings.topic_prefix
+        self._consumer = consumer
+        self._engine = engine
+        self._publisher = publisher
+        self._posted = asyncio.Event()
+        self._log = logger("consumers.outbox").bind(consumer=consumer)
+
+    def wake(self) -> None:
+        """Something may have been posted. From the loop's thread."""
+        self._posted.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop`. Kafka or the database may be away for as long as they like."""
+        backoff = Backoff()
+        while not stop.is_set():
+            self._posted.clear()
+            try:
+                found, failure = await self.relay()
+            except Exception as error:
+                found, failure = 0, error
+                if not is_unavailable(error):
+                    self._log.error("the outbox can't be relayed", error=type(error).__name__)
+            if failure is not None:
+                self._log.warning("derived events wait", error=type(failure).__name__)
+                await backoff.wait(stop)
+                continue
+            backoff.reset()
+            if found < BATCH_EVENTS:
+                await self._idle(stop)
+
+    async def relay(self) -> tuple[int, BaseException | None]:
+        """One batch: how many events it had, and the first failure of publishing, if any."""
+        tx = await in_thread(self._engine.connect)
+        try:
+            rows = await in_thread(self._claim, tx)
+            if not rows:
+                return 0, None
+            outcomes = await self._publisher.publish([self._message(row) for row in rows])
+            published = [row for row, failure in zip(rows, outcomes, strict=True) if failure is None]
+            await in_thread(self._delete, tx, [row.id for row in published])
+            for row in published:
+                EVENTS_PUBLISHED.labels(row.topic).inc()
+            return len(rows), next(filter(None, outcomes), None)
+        finally:
+            await in_thread(tx.close)
+
+    async def _idle(self, stop: asyncio.Event) -> None:
+        waits = [asyncio.ensure_future(event.wait()) for event in (self._posted, stop)]
+        await asyncio.wait(waits, timeout=IDLE_S, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+
+    def _claim(self, tx: Connection) -> Sequence[Row[Any]]:
+        """The next events; on PostgreSQL with the lock, which the transaction holds until they are deleted."""
+        locks = tx.dialect.name == "postgresql"
+        if locks:
+            mine = text("SELECT pg_try_advisory_xact_lock(hashtext('ringlog outbox'), hashtext(:consumer))")
+            if not tx.execute(mine, {"consumer": self._consumer}).scalar():
+                return []
+        of_mine = outbox.c.consumer == self._consumer
+        rows = tx.execute(select(outbox).where(of_mine).order_by(outbox.c.id).limit(BATCH_EVENTS)).all()
+        waiting = tx.execute(select(func.count()).select_from(outbox).where(of_mine)).scalar_one() if rows else 0
+        OUTBOX_WAITING.labels(self._consumer).set(waiting)
+        if not locks:
+            tx.commit()  # SQLite has one write lock for all, and Kafka may take its time
+        return rows
+
+    def _delete(self, tx: Connection, ids: Sequence[int]) -> None:
+        if ids:
+            tx.execute(delete(outbox).where(outbox.c.id.in_(ids)))
+        tx.commit()
+
+    def _message(self, row: Row[Any]) -> Message:
+        return Message(
+            topic=self._prefix + row.topic,
+            key=row.caller_id.encode(),
+            value=row.value,
+            headers=headers_of(row.event_type, row.event_id, row.time, row.session_id),
+        )

@@ -1,0 +1,114 @@
+"""The composition root of `ringlog consume NAME`."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from sqlalchemy import Engine
+
+from consumers.billing import Billing
+from consumers.contract import Consumer
+from consumers.database import open_engine, wait_for_schema
+from consumers.outbox import OutboxRelay
+from consumers.positions import PositionMismatch
+from consumers.publisher import Publisher
+from consumers.recordings import Downloader, Recordings
+from consumers.runner import Runner
+from consumers.transcripts import Transcripts
+from runtime.logs import logger
+from runtime.ops import Health, ops_app
+from runtime.server import HttpServer
+from runtime.settings import Settings, SettingsError
+
+# For the batch in flight, the acknowledgement it waits for and leaving the group. Kubernetes kills after thirty.
+STOP_DEADLINE_S = 10.0
+OPS_GRACE_S = 0.5
+
+Part = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
+
+
+def _billing(_settings: Settings, _engine: Engine) -> tuple[Consumer, list[Part]]:
+    return Billing(), []
+
+
+def _transcripts(_settings: Settings, _engine: Engine) -> tuple[Consumer, list[Part]]:
+    return Transcripts(), []
+
+
+def _recordings(settings: Settings, engine: Engine) -> tuple[Consumer, list[Part]]:
+    return Recordings(), [Downloader(settings, engine).run]
+
+
+# Name -> the consumer, and what else its process does until it is stopped.
+CONSUMERS = {"billing": _billing, "transcripts": _transcripts, "recordings": _recordings}
+
+PROFILES = "profiles"  # no group, no database: it has a process of its own kind
+
+
+async def consume(settings: Settings, name: str, stop: asyncio.Event) -> int:
+    """Runs one consumer until `stop`. Returns the exit code; raises `SettingsError`, also for an unknown name."""
+    if name == PROFILES:
+        from consumers.profiles import build_profiles  # noqa: PLC0415 - a process that needs no store loads none
+
+        await build_profiles(settings, stop)
+        return 0
+    make = CONSUMERS.get(name)
+    if make is None:
+        known = ", ".join(sorted((*CONSUMERS, PROFILES)))
+        raise SettingsError(f"there is no consumer {name!r}: name one of {known}.")
+    settings.bootstrap_servers  # noqa: B018 - says at once that it is missing
+    engine = open_engine(settings)
+    try:
+        consumer, parts = make(settings, engine)
+        await run_consumer(settings, consumer, engine, stop, parts)
+    except PositionMismatch as error:
+        logger("consumers.process").error("stopped: going on would make wrong books", reason=str(error))
+        return 1
+    finally:
+        engine.dispose()
+    return 0
+
+
+async def run_consumer(
+    settings: Settings, consumer: Consumer, engine: Engine, stop: asyncio.Event, parts: list[Part]
+) -> None:
+    """A consumer with its outbox, its health and metrics on `settings.ops_port`, and further `parts`."""
+    publisher = Publisher(settings)
+    relay = OutboxRelay(settings, consumer.name, engine, publisher)
+    runner = Runner(settings, consumer, engine, publisher, committed=relay.wake)
+    has_schema = False
+
+    def health() -> Health:
+        if not has_schema:
+            return Health(False, {"database": "without the schema of this version; run `ringlog migrate`"})
+        return Health(*runner.health())
+
+    ops = HttpServer(ops_app(health), settings.host, settings.ops_port, name="ops", port_setting="RINGLOG_OPS_PORT")
+    await ops.start()
+    log = logger("consumers.process")
+    log.info("started", consumer=consumer.name, ops_port=ops.port)
+    try:
+        await wait_for_schema(engine, stop)
+        has_schema = True
+        await _until_stopped(stop, [runner.run(stop), relay.run(stop), *(part(stop) for part in parts)])
+    finally:
+        await publisher.stop()
+        await ops.stop(OPS_GRACE_S)
+    log.info("stopped", consumer=consumer.name)
+
+
+async def _until_stopped(stop: asyncio.Event, work: list[Coroutine[Any, Any, None]]) -> None:
+    """Runs all of it. When one part fails the others are stopped; whatever doesn't stop in time is left behind."""
+    tasks = [asyncio.create_task(part) for part in work]
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
+    stop.set()
+    done, late = await asyncio.wait(tasks, timeout=STOP_DEADLINE_S)
+    for task in late:
+        task.cancel()
+    if late:
+        logger("consumers.process").warning("not all of it stopped in time", parts=len(late))
+        await asyncio.wait(late, timeout=1.0)
+    await stopping
+    for task in done:
+        task.result()

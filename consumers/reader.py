@@ -1,0 +1,280 @@
+"""One life of a group consumer's client: it joins, reads from the positions in the database, and is closed."""
+
+import asyncio
+import contextlib
+from collections.abc import Collection, Iterator, Sequence
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka.errors import NoOffsetForPartitionError
+from sqlalchemy import Engine
+
+from consumers import positions
+from consumers.contract import Consumer
+from consumers.database import read_only
+from consumers.positions import Move
+from consumers.threads import in_thread
+from runtime.kafka import KafkaUnavailable, make_admin, make_consumer, record_of, start_within, stop_within
+from runtime.logs import logger
+from runtime.metrics import LAG
+from runtime.settings import Settings
+from schemas.event import Record
+
+BATCH_RECORDS = 500
+POLL_S = 0.5  # how long a stop may go unnoticed
+
+# By aiokafka's clock a consumer that waits for its database is dead after five minutes. Ours is the watchdog.
+LONGEST_BATCH_MS = 24 * 60 * 60 * 1000
+
+# How long a rebalance waits for the batch in flight. Longer, and the group would throw us out; whatever is still
+# running then is fenced by the positions.
+REVOKE_GRACE_S = 5.0
+
+WATCH_EVERY_S = 5.0
+STALLED_AFTER_S = 60.0  # longer than any election or rebalance, short enough that nobody has to be called
+
+# A new leader may not know at once how far its followers have come, and then reports an end that is too early.
+END_TRIES = 5
+END_RETRY_S = 1.0
+
+
+class Stalled(ConnectionError):
+    """The client makes no progress although there is something to read, and reports no error."""
+
+
+class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
+    """`epoch` changes whenever the partitions may have changed: what was read in an earlier one is void."""
+
+    def __init__(self, settings: Settings, consumer: Consumer, engine: Engine) -> None:
+        self._settings = settings
+        self._name = consumer.name
+        self._topics = [topic.named(settings.topic_prefix) for topic in consumer.topics]
+        self._engine = read_only(engine)
+        self._group = f"{settings.topic_prefix}ringlog.{consumer.name}"
+        self._kafka: AIOKafkaConsumer = make_consumer(settings, self._group, max_poll_interval_ms=LONGEST_BATCH_MS)
+        self._log = logger("consumers.reader").bind(consumer=consumer.name)
+        self._assigned = False
+        self._positioned = False
+        self._stored: dict[TopicPartition, int | None] = {}  # what the database says; None: nothing yet
+        self._at: dict[TopicPartition, int] = {}
+        self._polling: asyncio.Task[dict[TopicPartition, list[ConsumerRecord]]] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._telling: asyncio.Task[None] | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._polled_in = 0
+        self._working = False
+        self.epoch = 0
+        self.cluster_id = ""
+        self.lag: dict[str, int] = {}
+
+    @property
+    def partitions(self) -> list[str]:
+        """What this process reads, for people. Empty while it waits for its share."""
+        return sorted(f"{tp.topic}/{tp.partition}" for tp in self._at) if self._positioned else []
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether it knows its partitions (which may be none: another process has them) and its positions."""
+        return self._positioned
+
+    async def open(self) -> None:
+        """Raises `KafkaUnavailable`, also for topics that are not there."""
+        self.cluster_id = await _cluster_id(self._settings)
+        await start_within(self._kafka)
+        missing = set(self._topics) - await self._kafka.topics()
+        if missing:
+            raise KafkaUnavailable(f"there is no topic {', '.join(sorted(missing))}: run `ringlog topics apply`")
+        self._kafka.subscribe(self._topics, listener=self)
+        self._watching = asyncio.create_task(self._watch(), name=f"watch {self._name}")
+
+    async def close(self) -> None:
+        """Leaves the group. Never raises, never takes longer than its deadlines."""
+        for task in (self._polling, self._watching, self._telling):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, Exception):  # its failure is why we close
+                    await task
+        await stop_within(self._kafka)
+        self._forget()
+
+    async def poll(self) -> list[Record]:
+        """What has arrived, of all partitions; empty after half a second without. In the order of each partition.
+
+        Raises Kafka's errors and `Stalled`: close, and open another reader. Raises the database's: try again.
+        Raises `PositionMismatch`: stop.
+        """
+        if self._watching is not None and self._watching.done():
+            self._watching.result()
+        if self._assigned and not self._positioned:
+            await self._take_positions()
+        if self._polling is None:
+            polling = self._kafka.getmany(timeout_ms=int(POLL_S * 1000), max_records=BATCH_RECORDS)
+            self._polling = asyncio.create_task(polling, name=f"poll {self._name}")
+            self._polled_in = self.epoch
+        # Without limit while the group rebalances; but cancelled, it would lose what it has taken.
+        await asyncio.wait({self._polling}, timeout=POLL_S * 2)
+        if not self._polling.done():
+            return []
+        polled, self._polling = self._polling, None
+        try:
+            found = polled.result()
+        except NoOffsetForPartitionError:  # the group has none, and ours were not set before it asked
+            self._positioned = False
+            return []
+        if self._polled_in != self.epoch:  # some of it may be from before the positions were taken, and some not
+            self._positioned = False
+            return []
+        messages = [message for some in found.values() for message in some]
+        return [record_of(message) for message in messages if message.offset >= self._at[_partition(message)]]
+
+    def moves(self, records: Sequence[Record]) -> list[Move]:
+        """How handling the records moves the positions."""
+        last = {(record.topic, record.partition): record.offset for record in records}
+        return [
+            Move(topic, number, self._stored[TopicPartition(topic, number)], offset + 1)
+            for (topic, number), offset in last.items()
+        ]
+
+    def moved(self, moves: Sequence[Move]) -> None:
+        """They are committed in the database. The group is told too, for tools that show lag; nothing relies on it."""
+        for move in moves:
+            tp = TopicPartition(move.topic, move.partition)
+            self._stored[tp] = self._at[tp] = move.next
+        if self._telling is None or self._telling.done():
+            self._telling = asyncio.create_task(self._tell_group())
+
+    def reposition(self) -> None:
+        """What was read and not handled comes again, from where the database says."""
+        self._positioned = False
+        self.epoch += 1
+
+    @contextlib.contextmanager
+    def committing(self) -> Iterator[None]:
+        """A rebalance waits for what is done inside."""
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._idle.set()
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        """What is done inside may take long, without Kafka being to blame for it."""
+        self._working = True
+        try:
+            yield
+        finally:
+            self._working = False
+
+    async def on_partitions_revoked(self, _revoked: Collection[TopicPartition]) -> None:
+        self.epoch += 1
+        self._assigned = False
+        with contextlib.suppress(TimeoutError):  # see REVOKE_GRACE_S
+            await asyncio.wait_for(self._idle.wait(), REVOKE_GRACE_S)
+        self._forget()
+
+    def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        # Nothing may be read before the positions are known, and the group waits here: they are taken by `poll`.
+        self._kafka.pause(*assigned)
+        self.epoch += 1
+        self._forget()
+        self._assigned = True
+
+    def _forget(self) -> None:
+        for tp in self._at:
+            with contextlib.suppress(KeyError):  # it was never measured
+                LAG.remove(self._name, tp.topic.removeprefix(self._settings.topic_prefix), str(tp.partition))
+        self._positioned = False
+        self._stored.clear()
+        self._at.clear()
+        self.lag.clear()
+
+    async def _take_positions(self) -> None:
+        epoch = self.epoch
+        partitions = list(self._kafka.assignment())
+        stored = await in_thread(self._load)
+        starts: dict[TopicPartition, int] = {}
+        if partitions:
+            earliest = await self._kafka.beginning_offsets(partitions)
+            ends = await self._ends(partitions, stored)
+            for tp in partitions:
+                starts[tp] = self._start(tp, stored.get((tp.topic, tp.partition)), earliest[tp], ends[tp])
+        if epoch != self.epoch:
+            return  # the partitions have changed meanwhile
+        for tp, start in starts.items():
+            self._kafka.seek(tp, start)
+        self._stored = {tp: stored.get((tp.topic, tp.partition)) for tp in partitions}
+        self._at = starts
+        self._positioned = True
+        self._kafka.resume(*partitions)
+        self._log.info("reading", partitions=self.partitions)
+
+    def _load(self) -> dict[positions.Partition, int]:
+        with self._engine.connect() as tx:
+            return positions.load(tx, self._name, self.cluster_id)
+
+    async def _ends(
+        self, partitions: Sequence[TopicPartition], stored: dict[positions.Partition, int]
+    ) -> dict[TopicPartition, int]:
+        for _ in range(END_TRIES):
+            ends: dict[TopicPartition, int] = await self._kafka.end_offsets(partitions)
+            if all(stored.get((tp.topic, tp.partition), 0) <= end for tp, end in ends.items()):
+                break
+            await asyncio.sleep(END_RETRY_S)
+        return ends
+
+    def _start(self, tp: TopicPartition, stored: int | None, earliest: int, end: int) -> int:
+        start = positions.start_of((tp.topic, tp.partition), stored, earliest, end)
+        if stored is not None and start > stored:
+            self._log.error(
+                "events are gone that were never read: the topic has forgotten them",
+                topic=tp.topic,
+                partition=tp.partition,
+                position=stored,
+                earliest=start,
+            )
+        return start
+
+    async def _tell_group(self) -> None:
+        try:
+            await asyncio.wait_for(self._kafka.commit(dict(self._at)), 5.0)
+        except Exception as error:
+            self._log.debug("the group was not told of its positions", error=repr(error))
+
+    async def _watch(self) -> None:
+        """Measures the lag, and raises `Stalled` when nothing moves although something should."""
+        loop = asyncio.get_running_loop()
+        before: dict[TopicPartition, int] = {}
+        moved_at = loop.time()
+        while True:
+            await asyncio.sleep(WATCH_EVERY_S)
+            if self._positioned and (partitions := list(self._at)):
+                await self._measure(partitions)
+            waits_for_kafka = any(self.lag.values()) or not self._assigned
+            if self._working or not waits_for_kafka or self._at != before:
+                before, moved_at = dict(self._at), loop.time()
+            elif loop.time() - moved_at > STALLED_AFTER_S:
+                raise Stalled(f"nothing was read for {STALLED_AFTER_S:g} s, although there is something to read")
+
+    async def _measure(self, partitions: Sequence[TopicPartition]) -> None:
+        epoch = self.epoch
+        ends = await self._kafka.end_offsets(partitions)
+        for tp in partitions:
+            if epoch != self.epoch:
+                return
+            lag = max(0, ends[tp] - self._at[tp])
+            self.lag[f"{tp.topic}/{tp.partition}"] = lag
+            LAG.labels(self._name, tp.topic.removeprefix(self._settings.topic_prefix), tp.partition).set(lag)
+
+
+def _partition(message: ConsumerRecord) -> TopicPartition:
+    return TopicPartition(message.topic, message.partition)
+
+
+async def _cluster_id(settings: Settings) -> str:
+    admin = make_admin(settings)
+    await start_within(admin)
+    try:
+        return str((await admin.describe_cluster())["cluster_id"])
+    finally:
+        await stop_within(admin)

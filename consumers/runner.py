@@ -1,0 +1,130 @@
+"""Drives a consumer: reads its events, has their effects made, and starts anew after whatever goes wrong."""
+
+import asyncio
+import traceback
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from aiokafka.errors import KafkaError
+from sqlalchemy import Engine
+
+from consumers.backoff import Backoff
+from consumers.contract import Consumer
+from consumers.database import is_unavailable
+from consumers.dead_letters import DeadLetters
+from consumers.effects import Abandoned, Effects
+from consumers.positions import Fenced, PositionMismatch
+from consumers.publisher import Publisher
+from consumers.reader import Reader
+from runtime.clock import Clock, system_clock
+from runtime.logs import logger
+from runtime.metrics import RETRIES
+from runtime.settings import Settings
+
+T = TypeVar("T")
+
+CANCEL_S = 1.0  # for a client to let go of what it was doing
+
+
+class Runner:
+    """One process's share of a consumer's partitions. See `consumers.contract` and `docs/consumers.md`.
+
+    `committed` is called on the loop after each batch: something may be in the outbox.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        consumer: Consumer,
+        engine: Engine,
+        publisher: Publisher,
+        *,
+        committed: Callable[[], None] = lambda: None,
+        clock: Clock = system_clock,
+    ) -> None:
+        self._settings = settings
+        self._consumer = consumer
+        self._engine = engine
+        dead_letters = DeadLetters(settings, consumer.name, publisher, clock)
+        self._effects = Effects(settings, consumer, engine, dead_letters, committed)
+        self._reader: Reader | None = None
+        self._log = logger("consumers.runner").bind(consumer=consumer.name)
+
+    def health(self) -> tuple[bool, dict[str, Any]]:
+        """Whether it reads, and what it reads. A process without partitions is ready: another one has them."""
+        reader = self._reader
+        reading = reader is not None and reader.is_reading
+        away = self._effects.database_is_away
+        return reading and not away, {
+            "kafka": "reading" if reading else "waiting",
+            "database": "away" if away else "there",
+            "partitions": reader.partitions if reader else [],
+            "lag": sum(reader.lag.values()) if reader else None,
+        }
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop`; then the batch in flight is finished. Kafka and the database may be away at any time.
+
+        Raises `PositionMismatch`, when going on would make wrong books.
+        """
+        backoff = Backoff()
+        while not stop.is_set():
+            self._reader = reader = Reader(self._settings, self._consumer, self._engine)
+            try:
+                await _unless(stop, reader.open())
+                while not stop.is_set():
+                    await self._step(reader, stop)
+                    if reader.is_reading:
+                        backoff.reset()
+            except PositionMismatch:
+                raise
+            except Exception as error:
+                self._tell(error)
+                await backoff.wait(stop)
+            finally:
+                await reader.close()
+                self._reader = None
+
+    async def _step(self, reader: Reader, stop: asyncio.Event) -> None:
+        """One poll and what came of it. Raises what a new reader is needed for."""
+        try:
+            records = await _unless(stop, reader.poll())
+            self._effects.database_is_away = False
+            if records:
+                with reader.working():
+                    await self._effects.of(records, reader, stop)
+        except Fenced as error:
+            # An own commit whose answer was lost looks the same, and the answer is the same too.
+            self._log.warning("another process has been here; reading the positions again", reason=str(error))
+            reader.reposition()
+        except Abandoned:
+            reader.reposition()
+        except Exception as error:
+            if not is_unavailable(error):
+                raise
+            self._effects.database_is_away = True
+            RETRIES.labels(self._consumer.name, "database").inc()
+            self._log.warning("the database is away", error=type(error).__name__)
+            await Backoff(first_s=1.0).wait(stop)
+
+    def _tell(self, error: Exception) -> None:
+        RETRIES.labels(self._consumer.name, "kafka").inc()
+        if isinstance(error, KafkaError | ConnectionError | TimeoutError):
+            self._log.warning("the connection to Kafka is made anew", error=type(error).__name__, reason=str(error))
+        else:  # a fault of ours; its text may quote an event
+            where = traceback.format_tb(error.__traceback__)
+            self._log.error("the consumer starts anew", error=type(error).__name__, where=where)
+
+
+async def _unless(stop: asyncio.Event, work: Awaitable[T]) -> T | None:
+    """The result; or None, the work cancelled, as soon as `stop` is set."""
+    doing = asyncio.ensure_future(work)
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({doing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        return doing.result() if doing.done() else None
+    finally:
+        stopping.cancel()
+        if not doing.done():
+            doing.cancel()
+            await asyncio.wait({doing}, timeout=CANCEL_S)
