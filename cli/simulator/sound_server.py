@@ -44,9 +44,9 @@ class SoundServer:
         app.router.add_get("/sounds/slow/{name}", self._slow)
         app.router.add_get("/sounds/moved/{name}", self._moved)
         app.router.add_get("/{path:.+}", self._sound)
-        self._runner = web.AppRunner(app, access_log=None)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SLOW_S)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, self._port, shutdown_timeout=SLOW_S)
+        site = web.TCPSite(self._runner, self._host, self._port)
         try:
             await site.start()
         except OSError as error:
