@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
@@ -17,6 +16,7 @@ from consumers.recordings.fetcher import Fetcher, FetchFailed
 from consumers.recordings.guard import Guard, Refused
 from consumers.recordings.storage import Storage, StorageAway, StoredSound
 from consumers.recordings.work_table import LEASE_S, Job, WorkTable
+from consumers.threads import in_thread
 from runtime.clock import Clock, system_clock
 from runtime.logs import logger
 from runtime.metrics import RECORDING_BYTES, RECORDINGS
@@ -35,7 +35,7 @@ DOWNLOAD_DEADLINE_S = 3600.0
 STOP_GRACE_S = 3.0
 
 # Short transactions: two at a time keep 50 workers busy, and leave the pool's other connections to the runner.
-DATABASE_THREADS = 2
+DATABASE_CALLS = 2
 
 R = TypeVar("R")
 
@@ -55,17 +55,13 @@ class Downloader:
         self._guard = Guard(settings.recording_hosts, settings.recording_private_hosts)
         self._storage = Storage.open(settings)
         self._table = WorkTable(engine, clock)
+        self._database = asyncio.Semaphore(DATABASE_CALLS)
         self._log = logger("consumers.recordings")
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`. Waits for a database or storage that is away; raises only what is a fault of ours."""
-        # A pool of its own: names are resolved in the loop's, and slow ones must not hold up the table.
-        self._threads = ThreadPoolExecutor(DATABASE_THREADS, "recordings")
-        try:
-            async with Fetcher(self._guard, self._max_bytes) as self._fetcher:
-                await self._work_until(stop)
-        finally:
-            self._threads.shutdown(wait=False)  # a database that is away must not hold up the loop
+        async with Fetcher(self._guard, self._max_bytes) as self._fetcher:
+            await self._work_until(stop)
 
     async def _work_until(self, stop: asyncio.Event) -> None:
         running: set[asyncio.Task[None]] = set()
@@ -193,7 +189,8 @@ class Downloader:
         return self._log.bind(session_id=job.session_id, event_id=job.event_id, host=_host(job.url))
 
     async def _in_thread(self, call: Callable[..., R], *args: Any) -> R:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *args)
+        async with self._database:
+            return await in_thread(call, *args)
 
 
 def _host(url: str) -> str | None:
