@@ -160,23 +160,17 @@ _Rows = dict[tuple[str, str, str], dict[str, Any]]
 def _events(session_id: str, postings: Sequence[Posting], before: _Rows, rows: _Rows) -> list[outbox.OutboxEvent]:
     """What the topic must say, so that the sum of what it said of a session is always the sum of its entries.
 
-    As long as entries are only added, each is told. When a late revision rewrote some, what was told can't be taken
-    back: then one event tells the difference, if there is any.
+    As long as postings are only appended, each is told. When a late revision changed those before, what was told can't
+    be taken back: then one event tells the difference, if there is any.
     """
-    if all(rows.get(key) == row for key, row in before.items()):
-        added = (_only_new(posting, before) for posting in postings)
-        return [_event(session_id, posting) for posting in added if posting.entries]
+    if dict(list(rows.items())[: len(before)]) == before:
+        posted = {source for source, _, _ in before}
+        return [_event(session_id, posting) for posting in postings if posting.source.event_id not in posted]
     told = _sums(Charge(row["type"], row["provider"], row["amount_micros"]) for row in before.values())
     due = _sums(charge for posting in postings for charge in posting.entries)
     if not (entries := _differences(told, due)):
         return []
     return [_event(session_id, msgspec.structs.replace(postings[-1], kind=ADJUSTMENT, entries=entries))]
-
-
-def _only_new(posting: Posting, before: _Rows) -> Posting:
-    source = posting.source.event_id
-    entries = tuple(charge for charge in posting.entries if (source, charge.type, charge.provider) not in before)
-    return msgspec.structs.replace(posting, entries=entries)
 
 
 def _sums(charges: Iterable[Charge]) -> dict[_Key, int]:

@@ -15,7 +15,8 @@ _IDS_A_STATEMENT = 10_000
 class Revision(msgspec.Struct, frozen=True):
     """`received_at` in microseconds since the epoch, as `schemas.event.ordering` gives it.
 
-    `content` is what matters to the consumer; it must follow from the event alone.
+    `content` is what matters to the consumer; it must follow from the event alone. Where an id comes again with
+    another content, that of the earliest counts.
     """
 
     event_id: str
@@ -86,7 +87,8 @@ def _store(tx: Connection, consumer: str, news: Mapping[str, Sequence[Revision]]
     ]
     if rows:
         statement = insert(tx, revisions)
-        earlier = {"received_at": statement.excluded["received_at"]}
+        # The content too: the same body may have come to another caller, when our user named other numbers his own.
+        earlier = {name: statement.excluded[name] for name in ("received_at", "content")}
         key = ["consumer", "session_id", "event_id"]
         tx.execute(statement.on_conflict_do_update(index_elements=key, set_=earlier), rows)
 
