@@ -1,0 +1,194 @@
+"""The fold: from events to profiles. No I/O; what comes out depends on the set of events only.
+
+Not on the order in which partitions were read, on what came twice, on where a batch ended or a process died. Only
+facts have an order, that of their partition, where all records of one fact lie.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from schemas.topics import CALLERS_FACTS, CALLS_ENDED, CALLS_PREFETCH, Topic
+from state.events import Unreadable, read_ended, read_fact, read_prefetched
+from state.profile import EMPTY_MAP, ProfileRow
+from state.session import Call, Session, session_key
+
+# Of everything that decides the bytes of a store: the rules here, in `events`, `session` and `profile`, and the layout.
+# Raise it with every change of them: stores of another version are left alone, and a new one is built from the topics.
+FOLD_VERSION = 1
+
+TOPICS: tuple[Topic, ...] = (CALLS_PREFETCH, CALLS_ENDED, CALLERS_FACTS)
+
+
+class Message(Protocol):
+    """A record of a topic; `timestamp` is when the broker appended it, in milliseconds since the epoch."""
+
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+
+
+class Slice(msgspec.Struct, frozen=True):
+    """Consecutive messages of a partition. `topic` is named as in the catalogue; `next_offset` follows the slice."""
+
+    topic: str
+    partition: int
+    next_offset: int
+    messages: Sequence[Message]
+
+
+class Skipped(msgspec.Struct, frozen=True):
+    """What could not be read, and why: the whole event, or its cost alone."""
+
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+
+
+class Source(Protocol):
+    """What was folded before. Callers and sessions are named by their keys."""
+
+    def profile(self, caller: bytes) -> ProfileRow | None: ...
+    def session(self, session: bytes) -> Session | None: ...
+    def sessions_of(self, caller: bytes) -> Iterable[bytes]: ...
+
+
+class Fold:
+    """Folds one batch over what `source` has. `settle` once at the end; then the changes are in the three maps."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.sessions: dict[bytes, Session] = {}
+        self.profiles: dict[bytes, ProfileRow] = {}
+        # By caller: the sessions that are now (True) or no longer (False) among its calls.
+        self.calls: dict[bytes, dict[bytes, bool]] = {}
+        self.skipped: list[Skipped] = []
+        # Callers whose first or last call may be another one now, to be found among all of their calls.
+        self._unsettled: set[bytes] = set()
+        self._readers: dict[str, Callable[[Message], str | None]] = {
+            CALLS_PREFETCH.name: self._prefetched,
+            CALLS_ENDED.name: self._ended,
+            CALLERS_FACTS.name: self._fact,
+        }
+
+    def add(self, part: Slice) -> None:
+        read = self._readers[part.topic]
+        for message in part.messages:
+            try:
+                complaint = read(message)
+            except Unreadable as error:
+                complaint = str(error)
+            if complaint is not None:
+                self.skipped.append(Skipped(part.topic, part.partition, message.offset, complaint))
+
+    def settle(self) -> None:
+        for caller in self._unsettled:
+            row = self._profile(caller)
+            row.first_call_at = row.first_session = None
+            row.last_call_at = row.last_session = row.last_status = row.last_agent = None
+            row.metadata = EMPTY_MAP
+            changed = self.calls.get(caller, {})
+            before = (key for key in self._source.sessions_of(caller) if key not in changed)
+            for key in (*before, *(key for key, there in changed.items() if there)):
+                session = self.sessions.get(key) or self._source.session(key)
+                call = session.call() if session else None
+                if call is not None:
+                    _place(row, key, call)
+        self._unsettled.clear()
+
+    def _prefetched(self, message: Message) -> None:
+        session_id, prefetch = read_prefetched(message.value, message.timestamp)
+        session = self._session(session_key(session_id))
+        before = session.prefetch
+        if not session.announce(prefetch):
+            return
+        if before is not None:
+            self._profile(before.caller_id.encode()).prefetches -= 1
+        self._profile(prefetch.caller_id.encode()).prefetches += 1
+
+    def _ended(self, message: Message) -> str | None:
+        ended = read_ended(message.value, message.timestamp)
+        key = session_key(ended.session_id)
+        session = self._session(key)
+        before = session.call()
+        if session.revise(ended.revision):
+            after = session.call()
+            assert after is not None  # noqa: S101 - it has a revision
+            self._count(key, before, after)
+        return ended.cost_error
+
+    def _fact(self, message: Message) -> str | None:
+        caller_id, fact, value, complaint = read_fact(message.key, message.value)
+        self._profile(caller_id.encode()).set_fact(fact, value)
+        return complaint
+
+    def _count(self, key: bytes, before: Call | None, after: Call) -> None:
+        caller = after.said.caller_id.encode()
+        row = self._profile(caller)
+        if before is None:
+            self.calls.setdefault(caller, {})[key] = True
+        elif before.said.caller_id != after.said.caller_id:
+            self._leave(before, key)
+            self.calls.setdefault(caller, {})[key] = True
+        else:
+            _tally(row, before, -1)
+            if _may_lose_its_place(row, key, after):
+                self._unsettled.add(caller)
+        _tally(row, after, +1)
+        _place(row, key, after)
+
+    def _leave(self, before: Call, key: bytes) -> None:
+        """The caller of a session is another one than was said before."""
+        caller = before.said.caller_id.encode()
+        row = self._profile(caller)
+        _tally(row, before, -1)
+        self.calls.setdefault(caller, {})[key] = False
+        if key in (row.first_session, row.last_session):
+            self._unsettled.add(caller)
+
+    def _session(self, key: bytes) -> Session:
+        session = self.sessions.get(key)
+        if session is None:
+            session = self.sessions[key] = self._source.session(key) or Session()
+        return session
+
+    def _profile(self, caller: bytes) -> ProfileRow:
+        row = self.profiles.get(caller)
+        if row is None:
+            row = self.profiles[caller] = self._source.profile(caller) or ProfileRow()
+        return row
+
+
+def _tally(row: ProfileRow, call: Call, sign: int) -> None:
+    row.calls += sign
+    row.duration_ms += sign * (call.said.duration_ms or 0)
+    row.cost_micros += sign * (call.cost_micros or 0)
+    row.unknown_costs += sign * (call.cost_micros is None)
+
+
+def _place(row: ProfileRow, key: bytes, call: Call) -> None:
+    """Makes it the first or the last call if it is. Ordered by `(at, session)`, which no two calls share."""
+    if (
+        row.first_call_at is None
+        or row.first_session is None
+        or (call.at, key) <= (row.first_call_at, row.first_session)
+    ):
+        row.first_call_at, row.first_session = call.at, key
+    if row.last_call_at is None or row.last_session is None or (call.at, key) >= (row.last_call_at, row.last_session):
+        row.last_call_at, row.last_session = call.at, key
+        row.last_status, row.last_agent = call.said.status, call.said.agent_id
+        row.metadata = msgspec.Raw(call.said.metadata)
+
+
+def _may_lose_its_place(row: ProfileRow, key: bytes, after: Call) -> bool:
+    """The first call is later than it was, or the last one earlier."""
+    first_is_later = key == row.first_session and row.first_call_at is not None and after.at > row.first_call_at
+    last_is_earlier = key == row.last_session and row.last_call_at is not None and after.at < row.last_call_at
+    return first_is_later or last_is_earlier

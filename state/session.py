@@ -1,0 +1,88 @@
+"""One call, with every body that came for it."""
+
+import hashlib
+from bisect import insort
+
+import msgspec
+
+SESSION_KEY_BYTES = 16
+
+
+class Revision(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What one end-of-call event says, as far as a profile is concerned. `metadata` is a MessagePack map."""
+
+    received_at: int
+    event_id: str
+    caller_id: str
+    agent_id: str | None
+    status: str | None
+    started_at: int | None
+    duration_ms: int | None
+    cost_micros: int | None
+    metadata: bytes
+
+
+class Prefetch(msgspec.Struct, array_like=True, frozen=True, order=True, gc=False):
+    """That the call was announced; the earliest counts."""
+
+    received_at: int
+    event_id: str
+    caller_id: str
+
+
+class Call(msgspec.Struct, frozen=True, gc=False):
+    """How a session counts in the profile of `said.caller_id`. `at` orders the calls of a caller."""
+
+    said: Revision
+    at: int
+    cost_micros: int | None
+
+
+class Session(msgspec.Struct, array_like=True):
+    """`revisions` are ordered by `(received_at, event_id)`, each event id once, with its earliest time."""
+
+    prefetch: Prefetch | None = None
+    revisions: list[Revision] = []
+
+    def call(self) -> Call | None:
+        """The last revision counts, but an unknown cost never replaces a known one. None before the call ended."""
+        if not self.revisions:
+            return None
+        last = self.revisions[-1]
+        cost = last.cost_micros
+        if cost is None:
+            cost = next((said.cost_micros for said in reversed(self.revisions) if said.cost_micros is not None), None)
+        at = self.revisions[0].received_at if last.started_at is None else last.started_at
+        return Call(last, at, cost)
+
+    def announce(self, prefetch: Prefetch) -> bool:
+        """Whether it changed anything."""
+        if self.prefetch is not None and self.prefetch <= prefetch:
+            return False
+        self.prefetch = prefetch
+        return True
+
+    def revise(self, revision: Revision) -> bool:
+        """Whether it changed anything: an event that came again does only when its time is an earlier one."""
+        for place, known in enumerate(self.revisions):
+            if known.event_id == revision.event_id:
+                if _earliness(known) <= _earliness(revision):
+                    return False
+                del self.revisions[place]
+                break
+        insort(self.revisions, revision, key=_order)
+        return True
+
+
+def session_key(session_id: str) -> bytes:
+    """Ids are input, of any length; LMDB takes keys of at most 511 bytes."""
+    return hashlib.blake2b(session_id.encode(), digest_size=SESSION_KEY_BYTES).digest()
+
+
+def _order(revision: Revision) -> tuple[int, str]:
+    return revision.received_at, revision.event_id
+
+
+def _earliness(revision: Revision) -> tuple[int, bytes]:
+    """Total: should one event id ever say two things at one time, it must not matter which came first."""
+    return revision.received_at, msgspec.msgpack.encode(revision)

@@ -1,0 +1,230 @@
+"""The one writer of the profiles: what a batch of events changes, and how far it was read, in one transaction."""
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import lmdb
+import msgspec
+
+from state.fold import Fold, Skipped, Slice
+from state.layout import (
+    ABOUT_KEY,
+    CALLS,
+    DAMAGE_MARK,
+    DATA_FILE,
+    META,
+    PROFILES,
+    SESSIONS,
+    About,
+    Damaged,
+    check_length,
+    position_key,
+    positions_of,
+    seal,
+    store_path,
+    unseal,
+)
+from state.lock import WriterLock
+from state.profile import ProfileRow
+from state.session import Session
+
+# Address space, not memory and not disk: large, so that readers seldom have to map the file anew.
+MAP_BYTES = 16 * 1024**3
+
+# What says that the file is not what LMDB wrote; other errors (a full disk, missing rights) say nothing about it.
+_DAMAGE = (
+    lmdb.CorruptedError,
+    lmdb.InvalidError,
+    lmdb.PageNotFoundError,
+    lmdb.VersionMismatchError,
+    lmdb.PanicError,
+    lmdb.IncompatibleError,
+    msgspec.DecodeError,
+)
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_row = msgspec.msgpack.Decoder(ProfileRow).decode
+_decode_session = msgspec.msgpack.Decoder(Session).decode
+_decode_about = msgspec.msgpack.Decoder(About).decode
+
+
+class ProfileStore:
+    """Opens the store of this fold version in `state_dir`, or makes an empty one.
+
+    Every method blocks on the disk. A store that turns out to be damaged raises `Damaged`: `reset` it and fold the
+    topics again. Raises `StoreBusy` while another process has it; `OSError` or `lmdb.Error` when the disk is full or
+    may not be written.
+    """
+
+    def __init__(self, state_dir: Path, *, map_bytes: int = MAP_BYTES) -> None:
+        self._path = store_path(state_dir)
+        self._map_bytes = map_bytes
+        self._lock = WriterLock(state_dir)
+        self.reset_reason: str | None = None  # why it was started over, if it was
+        try:
+            try:
+                self._open()
+            except Damaged as error:
+                self._start_over(str(error))
+        except BaseException:
+            self._lock.release()
+            raise
+
+    @property
+    def path(self) -> Path:
+        return self._path
+
+    def about(self) -> About | None:
+        """None in a store that has never been written to."""
+        with self._read() as tx:
+            stored = tx.get(ABOUT_KEY, db=self._meta)
+            return None if stored is None else _decode_about(unseal(ABOUT_KEY, stored))
+
+    def set_about(self, about: About) -> None:
+        self._write(lambda tx: tx.put(ABOUT_KEY, seal(ABOUT_KEY, _encode(about)), db=self._meta))
+
+    def positions(self) -> dict[tuple[str, int], int]:
+        """Catalogue's topic and partition -> the next offset."""
+        with self._read() as tx:
+            return positions_of(tx.cursor(db=self._meta))
+
+    def fold(self, slices: Sequence[Slice]) -> list[Skipped]:
+        """Folds the slices and advances the positions, all of it or nothing. What could not be read is returned."""
+        skipped: list[Skipped] = self._write(lambda tx: self._fold(tx, slices))
+        return skipped
+
+    def reset(self, reason: str) -> None:
+        """An empty store in its place. Readers keep the old file until they look again."""
+        self._env.close()
+        self._start_over(reason)
+
+    def is_marked_damaged(self) -> bool:
+        return (self._path / DAMAGE_MARK).exists()
+
+    def size(self) -> tuple[int, int]:
+        """Bytes of the file, and profiles in it."""
+        with self._read() as tx:
+            return (self._path / DATA_FILE).stat().st_size, tx.stat(self._profiles)["entries"]
+
+    def free_dead_readers(self) -> None:
+        """A reader that was killed would keep old pages from being used again."""
+        self._env.reader_check()
+
+    def dump(self) -> Iterator[tuple[str, bytes, bytes]]:
+        """`(database, key, value)` of everything that the topics decide, sorted: equal stores, equal bytes."""
+        with self._read() as tx:
+            for name, db in (("profiles", self._profiles), ("sessions", self._sessions), ("calls", self._calls)):
+                for key, value in tx.cursor(db=db):
+                    yield name, key, value
+            for key, value in tx.cursor(db=self._meta):
+                if key != ABOUT_KEY:
+                    yield "meta", key, value
+
+    def close(self) -> None:
+        self._env.close()
+        self._lock.release()
+
+    def _open(self) -> None:
+        """Raises `Damaged`."""
+        self._path.mkdir(parents=True, exist_ok=True)
+        if self.is_marked_damaged():
+            raise Damaged("a reader found it damaged")
+        try:
+            # Without metasync a crash of the machine may undo the last transaction, offsets included: it comes again.
+            self._env = lmdb.open(str(self._path), map_size=self._map_bytes, max_dbs=4, metasync=False)
+        except _DAMAGE as error:
+            raise Damaged(str(error)) from error
+        try:
+            if missing := check_length(self._env, self._path):
+                file = self._path / DATA_FILE
+                os.truncate(file, file.stat().st_size + missing)
+            self._profiles = self._env.open_db(PROFILES)
+            self._sessions = self._env.open_db(SESSIONS)
+            self._calls = self._env.open_db(CALLS, dupsort=True, dupfixed=True)
+            self._meta = self._env.open_db(META)
+            self.about()
+            self.positions()
+        except _DAMAGE as error:
+            self._env.close()
+            raise Damaged(str(error)) from error
+        except BaseException:
+            self._env.close()
+            raise
+
+    def _start_over(self, reason: str) -> None:
+        """Moved before it is removed: nobody ever opens the half of a store."""
+        self.reset_reason = reason
+        aside = self._path.with_name(self._path.name + ".removed")
+        shutil.rmtree(aside, ignore_errors=True)  # one whose removal was interrupted
+        self._path.rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)
+        self._open()
+
+    def _read(self) -> Any:
+        return self._env.begin()
+
+    def _write(self, change: Any) -> Any:
+        """Runs `change(tx)` in a transaction, again in a larger map when it did not fit."""
+        while True:
+            try:
+                with self._env.begin(write=True) as tx:
+                    return change(tx)
+            except lmdb.MapFullError:
+                self._map_bytes *= 2
+                self._env.set_mapsize(self._map_bytes)
+            except _DAMAGE as error:
+                raise Damaged(str(error)) from error
+
+    def _fold(self, tx: Any, slices: Sequence[Slice]) -> list[Skipped]:
+        fold = Fold(_Source(tx, self._profiles, self._sessions, self._calls))
+        for part in slices:
+            fold.add(part)
+        fold.settle()
+        self._put(tx, fold)
+        for part in slices:
+            key = position_key(part.topic, part.partition)
+            tx.put(key, seal(key, b"%d" % part.next_offset), db=self._meta)
+        return fold.skipped
+
+    def _put(self, tx: Any, fold: Fold) -> None:
+        # Sorted: neighbours share a page.
+        for key in sorted(fold.sessions):
+            tx.put(key, seal(key, _encode(fold.sessions[key])), db=self._sessions)
+        for caller in sorted(fold.calls):
+            for session, there in fold.calls[caller].items():
+                if there:
+                    tx.put(caller, session, db=self._calls)
+                else:
+                    tx.delete(caller, session, db=self._calls)
+        for caller in sorted(fold.profiles):
+            row = fold.profiles[caller]
+            if row.is_empty:
+                tx.delete(caller, db=self._profiles)
+            else:
+                tx.put(caller, seal(caller, _encode(row)), db=self._profiles)
+
+
+class _Source:
+    """`state.fold.Source` over a transaction."""
+
+    def __init__(self, tx: Any, profiles: Any, sessions: Any, calls: Any) -> None:
+        self._tx = tx
+        self._profiles = profiles
+        self._sessions = sessions
+        self._calls = calls
+
+    def profile(self, caller: bytes) -> ProfileRow | None:
+        sealed = self._tx.get(caller, db=self._profiles)
+        return None if sealed is None else _decode_row(unseal(caller, sealed))
+
+    def session(self, session: bytes) -> Session | None:
+        sealed = self._tx.get(session, db=self._sessions)
+        return None if sealed is None else _decode_session(unseal(session, sealed))
+
+    def sessions_of(self, caller: bytes) -> Iterator[bytes]:
+        cursor = self._tx.cursor(db=self._calls)
+        if cursor.set_key(caller):
+            yield from cursor.iternext_dup()
