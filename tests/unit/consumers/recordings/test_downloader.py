@@ -13,6 +13,7 @@ from sqlalchemy import update
 
 from consumers.recordings import fetcher
 from consumers.recordings.backoff import MAX_ATTEMPTS, STORAGE_AWAY_DELAY_S
+from consumers.recordings.storage import StoredSound
 from consumers.recordings.work_table import LEASE_S, WorkTable
 from consumers.tables import recordings
 from schemas.derived import RecordingStored
@@ -231,6 +232,23 @@ async def test_the_row_of_a_dead_worker_is_taken_over(books: Books, sounds: Soun
         await books.until("s1", status="stored")
     assert WorkTable(books.engine, books.clock).again(dead, "late", 1.0) is False
     assert books.row("s1")["status"] == "stored"
+
+
+def test_a_worker_whose_lease_has_lapsed_changes_nothing(books: Books) -> None:
+    books.hear(called("s1", "https://sound.example/1"))
+    table = WorkTable(books.engine, books.clock)
+    (late,) = table.claim(1)
+    books.pass_time(LEASE_S)
+    (holder,) = table.claim(1)
+    before = books.row("s1")
+    assert before["leased_until"] == holder.leased_until
+    assert table.renew(late) is False
+    assert table.stored(late, StoredSound("a/b.wav", 1, "ab", "audio/wav")) is False
+    assert table.again(late, "late", 1.0) is False
+    assert table.refused(late, "late") is False
+    table.release(late)
+    assert (books.row("s1"), books.outbox()) == (before, [])
+    assert table.renew(holder) is True
 
 
 def test_two_workers_never_have_the_same_row(books: Books) -> None:
