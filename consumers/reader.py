@@ -29,6 +29,8 @@ LONGEST_BATCH_MS = 24 * 60 * 60 * 1000
 # running then is fenced by the positions.
 REVOKE_GRACE_S = 5.0
 
+CANCEL_S = 1.0  # aiokafka sometimes swallows a cancellation
+
 WATCH_EVERY_S = 5.0
 STALLED_AFTER_S = 60.0  # longer than any election or rebalance, short enough that nobody has to be called
 
@@ -89,11 +91,13 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def close(self) -> None:
         """Leaves the group. Never raises, never takes longer than its deadlines."""
-        for task in (self._polling, self._watching, self._telling):
-            if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError, Exception):  # its failure is why we close
-                    await task
+        tasks = {task for task in (self._polling, self._watching, self._telling) if task is not None}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            done, _ = await asyncio.wait(tasks, timeout=CANCEL_S)
+            for task in done:
+                task.cancelled() or task.exception()  # whatever it was, it is why we close, or too late
         await stop_within(self._kafka)
         self._forget()
 

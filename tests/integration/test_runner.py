@@ -1,0 +1,454 @@
+"""The runner against a real broker and real databases: each effect once, whatever happens in between."""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import psycopg
+import psycopg.sql
+import pytest
+from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.admin import NewTopic
+from sqlalchemy import Engine, select, text, update
+
+from consumers import database
+from consumers.outbox import OutboxRelay
+from consumers.positions import PositionMismatch
+from consumers.publisher import Publisher
+from consumers.runner import Runner
+from consumers.tables import outbox, positions
+from runtime.kafka import make_admin, make_consumer, make_producer, start_within, stop_within
+from runtime.local_kafka import LocalKafka
+from runtime.settings import PREFIX, Settings
+from schemas.event import CHARGED, ENDED, headers_of
+from schemas.topics import BILLING_CHARGES, CALLS_ENDED, Topic, dead_letters
+from tests import tally
+from tests.tally import Counted, Tally, total
+
+PARTITIONS = 2
+TOPICS = (CALLS_ENDED, BILLING_CHARGES, dead_letters("tally"))
+REPOSITORY = Path(tally.__file__).parents[1]
+
+
+@pytest.fixture
+async def prepared(settings: Settings, database_url: str) -> Settings:
+    return await prepare(settings.model_copy(update={"database_url": database_url}))
+
+
+@pytest.fixture
+async def on_postgres(settings: Settings, new_database: Callable[[], str]) -> Settings:
+    return await prepare(settings.model_copy(update={"database_url": new_database()}))
+
+
+@pytest.fixture
+async def on_sqlite(settings: Settings) -> Settings:
+    return await prepare(settings)
+
+
+async def prepare(settings: Settings) -> Settings:
+    """Topics and tables."""
+    await create(settings, TOPICS)
+    database.migrate(settings)
+    with opened(settings) as engine:
+        tally.metadata.create_all(engine)
+    return settings
+
+
+async def create(settings: Settings, topics: tuple[Topic, ...]) -> None:
+    admin = make_admin(settings)
+    await start_within(admin)
+    await admin.create_topics([NewTopic(topic.named(settings.topic_prefix), PARTITIONS, 1) for topic in topics])
+    await stop_within(admin)
+
+
+@contextlib.contextmanager
+def opened(settings: Settings) -> Iterator[Engine]:
+    engine = database.open_engine(settings)
+    yield engine
+    engine.dispose()
+
+
+async def publish(settings: Settings, events: list[Counted], partition: int | None = None) -> None:
+    """In turn to each partition, or all to one."""
+    producer = make_producer(settings)
+    await start_within(producer)
+    topic = CALLS_ENDED.named(settings.topic_prefix)
+    sent = []
+    for n, event in enumerate(events):
+        to = n % PARTITIONS if partition is None else partition
+        headers = headers_of(ENDED, f"event-{n}", 1)
+        sent.append(await producer.send(topic, msgspec.json.encode(event), key=b"c", partition=to, headers=headers))
+    await asyncio.gather(*sent)
+    await producer.stop()
+
+
+async def read(settings: Settings, topic: Topic) -> list[ConsumerRecord]:
+    """All that lies in a topic."""
+    consumer = make_consumer(settings)
+    await start_within(consumer)
+    partitions = [TopicPartition(topic.named(settings.topic_prefix), n) for n in range(PARTITIONS)]
+    consumer.assign(partitions)
+    found = []
+    for tp, end in (await consumer.end_offsets(partitions)).items():
+        consumer.seek(tp, 0)
+        while await consumer.position(tp) < end:
+            for records in (await consumer.getmany(tp, timeout_ms=500)).values():
+                found += records
+    await consumer.stop()
+    return found
+
+
+async def until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110 - what is waited for happens in databases and processes
+            await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def running(settings: Settings, consumer: Tally, engine: Engine) -> AsyncIterator[Runner]:
+    """A runner with its outbox; stopped in order afterwards."""
+    stop = asyncio.Event()
+    publisher = Publisher(settings)
+    relay = OutboxRelay(settings, consumer.name, engine, publisher)
+    runner = Runner(settings, consumer, engine, publisher, committed=relay.wake)
+    tasks = [asyncio.create_task(runner.run(stop)), asyncio.create_task(relay.run(stop))]
+    try:
+        yield runner
+    finally:
+        stop.set()
+        async with asyncio.timeout(12):
+            await asyncio.gather(*tasks)
+            await publisher.stop()
+
+
+def outbox_is_empty(engine: Engine) -> bool:
+    with engine.connect() as tx:
+        return not tx.execute(select(outbox.c.id)).all()
+
+
+async def test_each_event_has_its_effect_once_and_its_derived_event(prepared: Settings) -> None:
+    await publish(prepared, [Counted(n) for n in range(1, 101)])
+    with opened(prepared) as engine:
+        async with running(prepared, Tally(), engine):
+            await until(lambda: total(engine) == 5050)
+            await publish(prepared, [Counted(1)] * 10)
+            await until(lambda: total(engine) == 5060)
+            await until(lambda: outbox_is_empty(engine))
+        with engine.connect() as tx:
+            assert sorted(tx.execute(select(positions.c.partition, positions.c.next_offset))) == [
+                (0, 55),
+                (1, 55),
+            ]
+    derived = await read(prepared, BILLING_CHARGES)
+    assert len(derived) == 110
+    headers = dict(derived[0].headers)
+    assert headers["ce_type"] == CHARGED.encode()
+    assert headers["ce_subject"] == b"session"
+    assert len({record.partition for record in derived}) == 1, "one caller, one partition"
+    ids = [dict(record.headers)["ce_id"] for record in derived]
+    assert len(set(ids)) == 110
+
+
+async def test_the_groups_own_offsets_mean_nothing(on_sqlite: Settings) -> None:
+    await publish(on_sqlite, [Counted(1)] * 10)
+    with opened(on_sqlite) as engine:
+        async with running(on_sqlite, Tally(), engine):
+            await until(lambda: total(engine) == 10)
+        admin = make_admin(on_sqlite)
+        await start_within(admin)
+        group = f"{on_sqlite.topic_prefix}ringlog.tally"
+        committed = await admin.list_consumer_group_offsets(group)
+        assert sum(it.offset for it in committed.values()) == 10, "told to the group, for tools"
+        await stop_within(admin)
+
+        await set_group_offsets(on_sqlite, group, 0)
+        await publish(on_sqlite, [Counted(1)] * 10)
+        again = Tally()
+        async with running(on_sqlite, again, engine):
+            await until(lambda: total(engine) == 20)
+            await asyncio.sleep(1)
+        assert total(engine) == 20
+        assert sorted(again.handled) == [(p, offset) for p in (0, 1) for offset in range(5, 10)]
+
+
+async def set_group_offsets(settings: Settings, group: str, offset: int) -> None:
+    consumer = make_consumer(settings, group)
+    partitions = [TopicPartition(CALLS_ENDED.named(settings.topic_prefix), n) for n in range(PARTITIONS)]
+    consumer.assign(partitions)
+    await start_within(consumer)
+    await consumer.commit(dict.fromkeys(partitions, offset))
+    await consumer.stop()
+
+
+async def test_a_poison_event_goes_to_the_dead_letters_and_the_partition_goes_on(prepared: Settings) -> None:
+    events = [Counted(1), Counted(0, "poison"), Counted(10), Counted(0, "unreadable"), Counted(100)]
+    await publish(prepared, events, partition=1)
+    consumer = Tally()
+    with opened(prepared) as engine:
+        async with running(prepared, consumer, engine):
+            await until(lambda: total(engine) == 111)
+        with engine.connect() as tx:
+            assert tx.execute(select(positions.c.partition, positions.c.next_offset)).all() == [(1, 5)]
+    letters = sorted(await read(prepared, dead_letters("tally")), key=lambda it: dict(it.headers)["dead_letter_offset"])
+    assert [it.value for it in letters] == [msgspec.json.encode(events[1]), msgspec.json.encode(events[3])]
+    assert [it.key for it in letters] == [b"c", b"c"]
+    said = dict(letters[0].headers)
+    assert said.pop("dead_letter_time").startswith(b"20")
+    assert said == {
+        **dict(headers_of(ENDED, "event-1", 1)),
+        "dead_letter_consumer": b"tally",
+        "dead_letter_error": b"ZeroDivisionError",
+        "dead_letter_message": b"poison for +15550100",
+        "dead_letter_topic": CALLS_ENDED.named(prepared.topic_prefix).encode(),
+        "dead_letter_partition": b"1",
+        "dead_letter_offset": b"1",
+    }
+    assert dict(letters[1].headers)["dead_letter_error"] == b"UnreadableEvent"
+    tries = consumer.handled.count((1, 3))
+    assert tries == 2, "an unreadable event is tried in its batch, and once by itself"
+    assert consumer.handled.count((1, 1)) == 4
+
+
+async def test_no_log_line_quotes_an_event(on_sqlite: Settings, capfd: pytest.CaptureFixture[str]) -> None:
+    await publish(on_sqlite, [Counted(0, "poison"), Counted(1)], partition=0)
+    with opened(on_sqlite) as engine:
+        async with running(on_sqlite, Tally(), engine):
+            await until(lambda: total(engine) == 1)
+    said = "".join(capfd.readouterr())
+    assert "ZeroDivisionError" in said
+    assert "event-0" in said
+    assert "15550100" not in said
+
+
+async def test_a_locked_database_is_waited_for(on_sqlite: Settings) -> None:
+    with opened(on_sqlite) as engine:
+        async with running(on_sqlite, Tally(), engine) as runner:
+            await until(lambda: runner.health()[0])
+            other = engine.connect()
+            other.execute(text("SELECT 1"))  # its transaction holds the write lock
+            await publish(on_sqlite, [Counted(1)] * 10)
+            await asyncio.sleep(database.BUSY_TIMEOUT_S + 1)
+            assert runner.health()[1]["database"] == "away"
+            other.close()
+            await until(lambda: total(engine) == 10)
+            await until(lambda: runner.health()[0])
+    assert await read(on_sqlite, dead_letters("tally")) == []
+
+
+async def test_a_database_that_refuses_connections_is_waited_for(on_postgres: Settings, postgres: str) -> None:
+    name = psycopg.conninfo.conninfo_to_dict(str(on_postgres.database_url))["dbname"]
+    with opened(on_postgres) as engine, psycopg.connect(postgres, autocommit=True) as operator:
+        consumer = Tally(pause_s=0.2)
+        async with running(on_postgres, consumer, engine) as runner:
+            await publish(on_postgres, [Counted(1)] * 10)
+            await until(lambda: bool(consumer.handled))
+            allow_connections(operator, name, False)
+            terminate(operator, name)  # in the middle of a batch
+            await publish(on_postgres, [Counted(1)] * 10)
+            await until(lambda: runner.health()[1]["database"] == "away")
+            await asyncio.sleep(1)
+            allow_connections(operator, name, True)
+            await until(lambda: total(engine) == 20)
+            await asyncio.sleep(0.5)
+            assert total(engine) == 20
+    assert await read(on_postgres, dead_letters("tally")) == []
+
+
+def allow_connections(operator: psycopg.Connection, name: object, allowed: bool) -> None:
+    statement = psycopg.sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
+    operator.execute(statement.format(psycopg.sql.Identifier(str(name)), psycopg.sql.Literal(allowed)))
+
+
+def terminate(operator: psycopg.Connection, name: object) -> None:
+    operator.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+
+
+async def test_a_position_that_another_process_has_moved_fences(on_sqlite: Settings) -> None:
+    await publish(on_sqlite, [Counted(1)] * 10)
+    with opened(on_sqlite) as engine:
+        consumer = Tally()
+        async with running(on_sqlite, consumer, engine):
+            await until(lambda: total(engine) == 10)
+            with engine.begin() as tx:  # as if another process had handled the next five of each
+                tx.execute(update(positions).values(next_offset=10))
+            await publish(on_sqlite, [Counted(1)] * 10)
+            await publish(on_sqlite, [Counted(100)] * 2)
+            await until(lambda: total(engine) == 210)
+            await asyncio.sleep(1)
+        assert total(engine) == 210, "what the other process had is neither handled again nor by us"
+
+
+async def test_processes_share_the_partitions_and_take_over(on_postgres: Settings) -> None:
+    await publish(on_postgres, [Counted(1)] * 10)
+    with opened(on_postgres) as engine:
+        async with running(on_postgres, Tally(), engine) as one:
+            await until(lambda: len(one.health()[1]["partitions"]) == 2)
+            async with running(on_postgres, Tally(), engine) as two:
+                await until(lambda: [len(it.health()[1]["partitions"]) for it in (one, two)] == [1, 1])
+                await publish(on_postgres, [Counted(1)] * 100)
+                await until(lambda: total(engine) == 110)
+            await until(lambda: len(one.health()[1]["partitions"]) == 2)
+            await publish(on_postgres, [Counted(1)] * 10)
+            await until(lambda: total(engine) == 120)
+            await until(lambda: outbox_is_empty(engine))
+    ids = [dict(record.headers)["ce_id"] for record in await read(on_postgres, BILLING_CHARGES)]
+    assert len(set(ids)) == 120
+
+
+async def test_positions_beyond_the_end_of_a_topic_stop_the_consumer(on_sqlite: Settings) -> None:
+    await publish(on_sqlite, [Counted(1)] * 10)
+    with opened(on_sqlite) as engine:
+        async with running(on_sqlite, Tally(), engine):
+            await until(lambda: total(engine) == 10)
+        admin = make_admin(on_sqlite)
+        await start_within(admin)
+        await admin.delete_topics([CALLS_ENDED.named(on_sqlite.topic_prefix)])
+        await stop_within(admin)
+        await asyncio.sleep(1)  # the broker deletes in its own time
+        await create(on_sqlite, (CALLS_ENDED,))
+        await publish(on_sqlite, [Counted(1)] * 2)
+        with pytest.raises(PositionMismatch, match=r"is 5, but the topic ends at 1: it was deleted and made anew"):
+            await Runner(on_sqlite, Tally(), engine, Publisher(on_sqlite)).run(asyncio.Event())
+        assert total(engine) == 10
+
+
+async def test_positions_of_another_cluster_stop_the_consumer(on_sqlite: Settings) -> None:
+    await publish(on_sqlite, [Counted(1)] * 2)
+    with opened(on_sqlite) as engine:
+        async with running(on_sqlite, Tally(), engine):
+            await until(lambda: total(engine) == 2)
+        with engine.begin() as tx:
+            tx.execute(update(positions).values(cluster_id="another"))
+        with pytest.raises(PositionMismatch, match="in the Kafka cluster another, but this is cluster"):
+            await Runner(on_sqlite, Tally(), engine, Publisher(on_sqlite)).run(asyncio.Event())
+
+
+async def test_a_missing_topic_is_waited_for(settings: Settings) -> None:
+    database.migrate(settings)
+    with opened(settings) as engine:
+        tally.metadata.create_all(engine)
+        async with running(settings, Tally(), engine) as runner:
+            await asyncio.sleep(1)
+            assert not runner.health()[0]
+            await create(settings, TOPICS)
+            await publish(settings, [Counted(1)] * 2)
+            await until(lambda: total(engine) == 2)
+
+
+async def test_a_killed_process_neither_loses_nor_doubles(prepared: Settings) -> None:
+    """Exactly once through `kill -9` at whatever it is doing, of two processes on PostgreSQL and one on SQLite."""
+    count = 2 if prepared.database.startswith("postgresql") else 1
+    chance = random.Random(1)
+    published = 0
+    with opened(prepared) as engine:
+        processes = [start_process(prepared) for _ in range(count)]
+        try:
+            for _ in range(5):
+                await publish(prepared, [Counted(1)] * 50)
+                published += 50
+                await asyncio.sleep(chance.uniform(0.2, 2.0))
+                victim = chance.randrange(count)
+                processes[victim].kill()
+                processes[victim].wait()
+                processes[victim] = start_process(prepared)
+            await until(lambda: total(engine) == published, 60)
+            await until(lambda: outbox_is_empty(engine), 60)
+            for process in processes:
+                process.send_signal(signal.SIGTERM)
+            assert [process.wait(15) for process in processes] == [0] * count
+        finally:
+            for process in processes:
+                process.kill()
+        assert total(engine) == published
+    ids = {dict(record.headers)["ce_id"] for record in await read(prepared, BILLING_CHARGES)}
+    assert len(ids) == published
+
+
+async def test_a_zombie_that_wakes_up_writes_nothing(on_postgres: Settings) -> None:
+    await publish(on_postgres, [Counted(1)] * 10)
+    with opened(on_postgres) as engine:
+        zombie = start_process(on_postgres, pause_s=0.5)
+        try:
+            await until(lambda: total(engine) > 0)
+            await publish(on_postgres, [Counted(1)] * 100)
+            await asyncio.sleep(0.3)
+            zombie.send_signal(signal.SIGSTOP)
+            async with running(on_postgres, Tally(), engine):
+                # Its lease in the group ends after ten seconds; its transaction, if it had one, must end too.
+                await asyncio.sleep(12)
+                zombie.send_signal(signal.SIGCONT)
+                await until(lambda: total(engine) == 110, 40)
+                await publish(on_postgres, [Counted(1)] * 10)
+                await until(lambda: total(engine) == 120, 40)
+                await asyncio.sleep(1)
+            assert total(engine) == 120
+        finally:
+            zombie.kill()
+            zombie.wait()
+
+
+def start_process(settings: Settings, pause_s: float = 0.02) -> subprocess.Popen[bytes]:
+    environment = {
+        **os.environ,
+        f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
+        f"{PREFIX}TOPIC_PREFIX": settings.topic_prefix,
+        f"{PREFIX}DATABASE_URL": settings.database,
+        f"{PREFIX}HOST": "127.0.0.1",
+        f"{PREFIX}OPS_PORT": "0",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.tally", str(pause_s)],
+        cwd=REPOSITORY,
+        env=environment,
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+
+
+async def test_a_broker_that_comes_back_is_found_again(settings: Settings, tmp_path: Path) -> None:
+    with LocalKafka(tmp_path / "broker") as kafka:
+        own = await prepare(settings.model_copy(update={"kafka_bootstrap_servers": kafka.bootstrap_servers}))
+        await publish(own, [Counted(1)] * 10)
+        with opened(own) as engine:
+            async with running(own, Tally(), engine):
+                await until(lambda: total(engine) == 10)
+                kafka.kill()
+                await asyncio.sleep(3)
+                await asyncio.to_thread(kafka.start)
+                await publish(own, [Counted(1)] * 10)
+                await until(lambda: total(engine) == 20, 60)
+                await until(lambda: outbox_is_empty(engine), 60)
+            async with running(own, Tally(), engine) as runner:
+                await until(lambda: runner.health()[0])
+                kafka.kill()
+            # `running` holds the stop to its deadline, with the broker away.
+
+
+async def finishes(work: Awaitable[object], within_s: float) -> None:
+    async with asyncio.timeout(within_s):
+        await work
+
+
+async def test_a_stop_with_kafka_and_the_database_away_is_a_stop(settings: Settings, tmp_path: Path) -> None:
+    own = settings.model_copy(
+        update={
+            "kafka_bootstrap_servers": "127.0.0.1:1",
+            "database_url": "postgresql://nobody@127.0.0.1:1/nothing",
+        }
+    )
+    with opened(own) as engine:
+        stop = asyncio.Event()
+        publisher = Publisher(own)
+        runner = asyncio.create_task(Runner(own, Tally(), engine, publisher).run(stop))
+        await asyncio.sleep(1.5)
+        stop.set()
+        await finishes(runner, 10)
+        await finishes(publisher.stop(), 10)

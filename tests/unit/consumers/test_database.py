@@ -1,0 +1,239 @@
+"""What differs between the databases, and what must not."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Engine, delete, insert, select, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from consumers import database
+from consumers.database import clean_text, is_unavailable, migrate, upsert
+from consumers.tables import metadata, positions, sessions, transcript_turns, transcripts
+from runtime.settings import SettingsError, load_settings
+
+TRANSCRIPT = {
+    "event_id": "e",
+    "received_at": 1,
+    "caller_id": "c",
+    "chat_state": "ok",
+    "turns": 1,
+    "function_calls_state": "none",
+    "function_calls": 0,
+}
+
+
+def test_the_migrations_make_the_tables_that_the_code_expects(engine: Engine) -> None:
+    def is_ours(name: str | None, kind: str, _parents: object) -> bool:
+        searching = kind == "table" and (name or "").startswith("transcript_search")
+        searching |= kind in ("column", "index") and name in ("search", "ix_transcript_turns_search")
+        return not searching
+
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "include_name": is_ours})
+        differences = [it for it in compare_metadata(context, metadata) if "search" not in str(it)]
+    assert differences == []
+
+
+def test_migrating_again_changes_nothing(database_url: str) -> None:
+    settings = load_settings(database_url=database_url)
+    migrate(settings)
+    migrate(settings)
+    engine = database.open_engine(settings)
+    assert database.schema_is_current(engine)
+    engine.dispose()
+
+
+def test_migrators_at_once_are_one_after_the_other(database_url: str) -> None:
+    code = (
+        "from consumers.database import migrate; from runtime.settings import load_settings; migrate(load_settings())"
+    )
+    migrators = [
+        subprocess.Popen([sys.executable, "-c", code], env={"RINGLOG_DATABASE_URL": database_url}) for _ in range(3)
+    ]
+    assert [it.wait(60) for it in migrators] == [0, 0, 0]
+
+
+async def test_the_schema_is_waited_for(database_url: str) -> None:
+    settings = load_settings(database_url=database_url)
+    engine = database.open_engine(settings)
+    waiting = asyncio.create_task(database.wait_for_schema(engine, asyncio.Event()))
+    await asyncio.sleep(0.3)
+    assert not waiting.done()
+    await asyncio.to_thread(migrate, settings)
+    await asyncio.wait_for(waiting, 10)
+    engine.dispose()
+
+
+async def test_a_stop_ends_the_waiting_for_a_database_that_is_away() -> None:
+    settings = load_settings(database_url="postgresql://nobody@127.0.0.1:1/nothing")
+    engine, stop = database.open_engine(settings), asyncio.Event()
+    waiting = asyncio.create_task(database.wait_for_schema(engine, stop))
+    await asyncio.sleep(0.3)
+    stop.set()
+    await asyncio.wait_for(waiting, 5)
+    with pytest.raises(database.DatabaseUnavailable, match=r"postgresql\+psycopg://nobody@127.0.0.1:1/nothing"):
+        migrate(settings)
+
+
+@pytest.mark.parametrize("url", ["mysql://u:hidden@h/db", "postgresql://u:hidden@h:port/db", "sqlite://", "hidden"])
+def test_a_wrong_url_is_named_and_not_shown(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"^RINGLOG_DATABASE_URL is wrong: ") as raised:
+        database.open_engine(load_settings(database_url=url))
+    assert "hidden" not in str(raised.value)
+
+
+def test_the_folder_of_a_sqlite_database_is_made(tmp_path: Path) -> None:
+    migrate(load_settings(data_dir=tmp_path / "a" / "b"))
+    assert (tmp_path / "a" / "b" / "ringlog.db").exists()
+
+
+def test_an_upsert_writes_new_values_over_old_ones(engine: Engine) -> None:
+    def row(partition: int, offset: int) -> dict[str, object]:
+        where = {"consumer": "c", "topic": "t", "partition": partition}
+        return {**where, "next_offset": offset, "cluster_id": "k"}
+
+    with engine.begin() as tx:
+        upsert(tx, positions, [row(0, 1), row(1, 1)])
+        upsert(tx, positions, [row(1, 2), row(2, 2)])
+        upsert(tx, positions, [])
+        upsert(tx, sessions, [{"consumer": "c", "session_id": "s"}] * 2)
+    with engine.connect() as tx:
+        assert tx.execute(select(positions.c.next_offset).order_by(positions.c.partition)).scalars().all() == [1, 2, 2]
+        assert len(tx.execute(select(sessions)).all()) == 1
+
+
+def test_clean_text_can_be_stored(engine: Engine) -> None:
+    dirty = "a\0b\ud800c\udfffd é 漢 😀"
+    assert clean_text(dirty) == "a\ufffdb\ufffdc\ufffdd é 漢 😀"
+    with engine.begin() as tx:
+        tx.execute(insert(sessions).values(consumer="c", session_id=clean_text(dirty)))
+    with engine.connect() as tx:
+        assert tx.execute(select(sessions.c.session_id)).scalar_one() == clean_text(dirty)
+
+
+def searched(engine: Engine, word: str) -> list[tuple[str, int]]:
+    with engine.connect() as tx:
+        if engine.dialect.name == "sqlite":
+            join = (
+                "SELECT session_id, position FROM transcript_search s JOIN transcript_turns t ON t.rowid = s.rowid"
+                " WHERE transcript_search MATCH :word ORDER BY 1, 2"
+            )
+        else:
+            join = (
+                "SELECT session_id, position FROM transcript_turns"
+                " WHERE search @@ plainto_tsquery('simple', :word) ORDER BY 1, 2"
+            )
+        return [(session, position) for session, position in tx.execute(text(join), {"word": word})]
+
+
+def write(engine: Engine, session: str, *texts: str) -> None:
+    turns = [{"session_id": session, "position": n, "role": "user", "text": it} for n, it in enumerate(texts)]
+    with engine.begin() as tx:
+        upsert(tx, transcripts, [{"session_id": session, **TRANSCRIPT}])
+        upsert(tx, transcript_turns, turns)
+
+
+def test_the_search_is_in_step_with_the_turns(engine: Engine) -> None:
+    write(engine, "s", "Grüße aus Köln", "the running invoice")
+    write(engine, "t", "another invoice")
+    assert searched(engine, "invoice") == [("s", 1), ("t", 0)]
+    assert searched(engine, "KÖLN") == [("s", 0)]
+    assert searched(engine, "run") == [], "words as they are: no language is assumed"
+
+    write(engine, "s", "Grüße aus Bonn")
+    assert searched(engine, "köln") == []
+    assert searched(engine, "bonn") == [("s", 0)]
+
+    with engine.begin() as tx:
+        tx.execute(delete(transcripts).where(transcripts.c.session_id == "s"))
+    assert searched(engine, "bonn") == []
+    assert searched(engine, "invoice") == [("t", 0)]
+
+
+def test_a_turn_of_any_length_can_be_stored_and_is_searched_at_its_beginning(engine: Engine) -> None:
+    words = " ".join(f"{n:x}-{chr(0x4E00 + n % 20_000)}" for n in range(200_000))
+    write(engine, "s", "needle " + words)
+    assert searched(engine, "needle") == [("s", 0)]
+
+
+def test_a_vacuum_does_not_put_the_search_out_of_step(tmp_path: Path) -> None:
+    settings = load_settings(data_dir=tmp_path)
+    migrate(settings)
+    engine = database.open_engine(settings)
+    for n in range(20):
+        write(engine, f"s{n}", f"word{n}")
+    with engine.begin() as tx:
+        tx.execute(delete(transcripts).where(transcripts.c.session_id.in_(f"s{n}" for n in range(0, 20, 2))))
+    with engine.connect() as connection:
+        raw = connection.connection.driver_connection
+        assert raw is not None
+        raw.execute("VACUUM")
+    assert [searched(engine, f"word{n}") for n in range(20)] == [
+        [] if n % 2 == 0 else [(f"s{n}", 0)] for n in range(20)
+    ]
+    engine.dispose()
+
+
+def failure(engine: Engine, statement: str) -> SQLAlchemyError:
+    with pytest.raises(SQLAlchemyError) as raised, engine.begin() as tx:
+        tx.execute(text(statement))
+    return raised.value
+
+
+def test_errors_of_the_data_are_no_outage(engine: Engine) -> None:
+    row = "INSERT INTO sessions VALUES ('c', 's')"
+    with engine.begin() as tx:
+        tx.execute(text(row))
+    assert not is_unavailable(failure(engine, row))
+    assert not is_unavailable(failure(engine, "INSERT INTO sessions VALUES ('c', NULL)"))
+    assert not is_unavailable(failure(engine, "no such statement"))
+    assert not is_unavailable(ValueError("anything"))
+
+
+def test_a_missing_table_is_an_outage(engine: Engine) -> None:
+    assert is_unavailable(failure(engine, "SELECT * FROM not_yet_migrated"))
+
+
+def test_a_value_too_long_for_an_index_is_the_datas_fault(new_database: Callable[[], str]) -> None:
+    settings = load_settings(database_url=new_database())
+    migrate(settings)
+    engine = database.open_engine(settings)
+    error = failure(
+        engine, "INSERT INTO sessions SELECT 'c', string_agg(md5(n::text), '') FROM generate_series(1, 999) n"
+    )
+    assert isinstance(error.orig if isinstance(error, DBAPIError) else None, psycopg.OperationalError)
+    assert not is_unavailable(error)
+    engine.dispose()
+
+
+def test_a_terminated_connection_is_an_outage(new_database: Callable[[], str]) -> None:
+    engine = database.open_engine(load_settings(database_url=new_database()))
+    assert is_unavailable(failure(engine, "SELECT pg_terminate_backend(pg_backend_pid())"))
+    engine.dispose()
+
+
+def test_a_server_that_is_away_is_an_outage() -> None:
+    engine = database.open_engine(load_settings(database_url="postgresql://nobody@127.0.0.1:1/nothing"))
+    assert is_unavailable(failure(engine, "SELECT 1"))
+
+
+def test_a_locked_sqlite_is_an_outage_for_writers_and_none_for_readers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.1)
+    settings = load_settings(data_dir=tmp_path)
+    migrate(settings)
+    engine = database.open_engine(settings)
+    with engine.begin() as writer:
+        writer.execute(text("SELECT 1"))
+        assert is_unavailable(failure(engine, "SELECT 1"))
+        with database.read_only(engine).connect() as reader:
+            assert reader.execute(text("SELECT 1")).scalar() == 1
+    engine.dispose()
