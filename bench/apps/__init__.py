@@ -1,0 +1,1 @@
+"""What ringlog is measured against, each a server of its own."""
