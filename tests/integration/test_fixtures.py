@@ -2,8 +2,9 @@
 
 import psycopg
 from aiokafka import TopicPartition
-from sqlalchemy import create_engine, text
+from sqlalchemy import Engine, create_engine, inspect, text
 
+from consumers.tables import metadata
 from runtime.kafka import make_consumer, make_producer, start_within, stop_within
 from runtime.settings import Settings, load_settings
 
@@ -38,3 +39,7 @@ def test_every_test_has_a_database_of_its_own(database_url: str) -> None:
 def test_postgresql_is_recent(postgres: str) -> None:
     with psycopg.connect(postgres) as connection:
         assert connection.info.server_version >= 170_000
+
+
+def test_an_engine_has_all_tables(engine: Engine) -> None:
+    assert set(inspect(engine).get_table_names()) >= set(metadata.tables)

@@ -43,12 +43,25 @@ def container_of(image: str) -> DockerContainer:
 
 @contextmanager
 def running(container: DockerContainer) -> Iterator[None]:
-    """Starts the container, and removes it afterwards, even if it didn't start."""
+    """Starts the container, and removes it afterwards. Raises `Unavailable` when it doesn't start."""
     try:
-        container.start()
+        try:
+            container.start()
+        except (RuntimeError, TimeoutError, DockerException) as error:
+            raise Unavailable(
+                f"a container of {container.image} does not start: {_last_words(container, error)}"
+            ) from None
         yield
     finally:
         container.stop()
+
+
+def _last_words(container: DockerContainer, error: Exception) -> str:
+    try:
+        said = b"".join(container.get_logs()).decode(errors="replace").split("\n")
+    except Exception:  # it may not even exist
+        said = []
+    return next((line for line in reversed(said) if line.strip()), str(error))
 
 
 def _is_there(client: docker.DockerClient, image: str) -> bool:
