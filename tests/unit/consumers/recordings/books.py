@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, Update, delete, select
+from sqlalchemy import Engine, Executable, delete, select
 
 from consumers.recordings import Downloader, Recordings
 from consumers.tables import outbox, recordings, revisions, sessions
@@ -34,7 +34,7 @@ class Books:
         with self.engine.begin() as tx:
             Recordings().handle(tx, records)
 
-    def write(self, statement: Update) -> None:
+    def write(self, statement: Executable) -> None:
         with self.engine.begin() as tx:
             tx.execute(statement)
 

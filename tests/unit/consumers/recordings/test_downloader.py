@@ -9,7 +9,7 @@ import msgspec
 import pytest
 import structlog
 from aiohttp import web
-from sqlalchemy import update
+from sqlalchemy import text, update
 
 from consumers.recordings import fetcher
 from consumers.recordings.backoff import MAX_ATTEMPTS, STORAGE_AWAY_DELAY_S
@@ -306,6 +306,31 @@ async def test_storage_that_is_away_costs_no_attempt(books: Books, sounds: Sound
         books.pass_time(STORAGE_AWAY_DELAY_S)
         await books.until("s1", status="stored")
     assert books.files() == {OBJECT: WAV}
+
+
+async def test_a_database_that_is_away_costs_no_attempt_and_no_second_download(
+    books: Books, sounds: SoundServer
+) -> None:
+    sent = asyncio.Event()
+
+    async def when_told(_: web.Request) -> web.Response:
+        await sent.wait()
+        return web.Response(body=WAV)
+
+    sounds.paths["/1"] = when_told
+    books.hear(called("s1", sounds.url("/1")))
+    async with books.downloading():
+        await sounds.asked_for("/1")
+        books.write(text("ALTER TABLE recordings RENAME TO elsewhere"))
+        sent.set()
+        await asyncio.sleep(1.0)
+        assert books.files() == {OBJECT: WAV}
+        books.write(text("ALTER TABLE elsewhere RENAME TO recordings"))
+        row = books.row("s1")
+        assert (row["status"], row["attempts"]) == ("pending", 0)
+        books.pass_time(LEASE_S)
+        await books.until("s1", status="stored")
+    assert sounds.asked() == ["/1"]
 
 
 async def test_stopping_gives_the_rows_back_and_leaves_nothing_half(books: Books, sounds: SoundServer) -> None:
