@@ -9,6 +9,7 @@ from schemas.event import decode_envelope
 from schemas.facts import CallerFact, FactError, check_fact, parse_fact_key
 from schemas.lenient import NULL, UNREADABLE
 from schemas.money import MoneyError, micros_of_json
+from schemas.session_metadata import remembered
 from schemas.status import call_status
 from state.profile import EMPTY_MAP
 from state.session import Prefetch, Revision
@@ -129,7 +130,7 @@ def read_fact(key: bytes | None, value: bytes | None) -> tuple[str, str, Any, st
     try:
         said = _fact.decode(value).value
         check_fact(fact, said)
-        _remembered(said)
+        _packed(said)
     except (*UNREADABLE, FactError, Unreadable) as error:
         return caller_id, fact, None, str(error)
     return caller_id, fact, said, None
@@ -233,17 +234,17 @@ def _short(agent_id: str | None) -> str | None:
 
 
 def _metadata(raw: msgspec.Raw) -> bytes:
-    """The session's metadata as a MessagePack map; empty when it is none, or more than is remembered."""
+    """The session's own metadata as a MessagePack map; empty when it is none, or more than is remembered."""
     if raw is NULL or len(raw) > MAX_METADATA_BYTES:
         return _NO_METADATA
     try:
         value = _json.decode(raw)
-        return _remembered(value) if isinstance(value, dict) else _NO_METADATA
+        return _packed(remembered(value)) if isinstance(value, dict) else _NO_METADATA
     except (*UNREADABLE, Unreadable):
         return _NO_METADATA
 
 
-def _remembered(value: Any) -> bytes:
+def _packed(value: Any) -> bytes:
     """As MessagePack. Raises `Unreadable` for what could not be read back: deep nesting, integers beyond 64 bits."""
     if _depth(value) > MAX_METADATA_DEPTH:
         raise Unreadable("it is nested too deep")
