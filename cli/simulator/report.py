@@ -128,7 +128,9 @@ def _print_verdict(verdict: Verdict, console: Console) -> None:
     if not verdict.differences:
         console.print(Text(f"The books agree, to the micro-credit, after {verdict.waited_s:.1f} s.", "bold green"))
         return
-    table = Table("about", "what", "expected", "the books say", title="Differences", title_justify="left")
+    table = Table(title="Differences", title_justify="left")
+    for name in ("about", "what", "expected", "the books say"):
+        table.add_column(name, overflow="fold")  # an id that is cut off can't be looked up
     for difference in verdict.differences[:_MAX_ROWS]:
         table.add_row(*(Text(text) for text in msgspec.structs.astuple(difference)))
     console.print(table)

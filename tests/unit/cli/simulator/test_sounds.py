@@ -1,5 +1,6 @@
 """Recordings: made from their names, and served as badly as the provider may serve them."""
 
+import asyncio
 import io
 import socket
 import time
@@ -64,3 +65,17 @@ async def test_an_address_that_somebody_else_has_is_named() -> None:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(SoundServerError, match=address):
             await SoundServer(address).start()
+
+
+async def test_a_listener_who_hangs_up_leaves_no_error_behind(caplog: pytest.LogCaptureFixture) -> None:
+    server = SoundServer(None)
+    await server.start()
+    try:
+        async with aiohttp.ClientSession() as http:
+            answer = await http.get(f"{server.url}/sounds/slow/x.wav")
+            answer.close()
+        await asyncio.sleep(SLOW_S * 1.5)
+        assert server.served == 0
+        assert [record for record in caplog.records if record.exc_info] == []
+    finally:
+        await server.stop()
