@@ -65,10 +65,24 @@ def test_the_test_can_fail(room: str, source: str, wrong: list[tuple[int, str]])
     assert forbidden_in(room, source) == wrong
 
 
-PURE = {"asyncio", "socket", "aiokafka", "aiohttp", "lmdb", "sqlalchemy", "os", "pathlib", "pydantic_settings", "time"}
+IMPURE = {
+    "asyncio",
+    "socket",
+    "aiokafka",
+    "aiohttp",
+    "lmdb",
+    "sqlalchemy",
+    "os",
+    "pathlib",
+    "pydantic_settings",
+    "time",
+}
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "schemas").rglob("*.py")), ids=lambda file: file.name)
 def test_schemas_are_pure(file: Path) -> None:
-    """No I/O, no settings, no clock."""
-    assert [found for found in imports_of(file.read_text()) if found[1] in PURE] == []
+    """No I/O, no settings, no clock; but for the one file that writes documentation, which nothing imports."""
+    source = file.read_text()
+    if file.name != "export.py":
+        assert [found for found in imports_of(source) if found[1] in IMPURE] == []
+    assert "schemas.export import" not in source
