@@ -11,7 +11,6 @@ from rich.console import Console
 from cli.running import NotRunning, find
 from cli.secrets import read_secrets
 from runtime.kafka import KafkaUnavailable
-from runtime.local_kafka import LocalKafkaError
 from runtime.settings import Settings, SettingsError, load_settings
 
 EXIT_FAILED = 1
@@ -63,6 +62,6 @@ def explained() -> Iterator[None]:
     except SettingsError as error:
         complain(str(error))
         raise typer.Exit(EXIT_SETTINGS) from None
-    except (KafkaUnavailable, LocalKafkaError) as error:
+    except KafkaUnavailable as error:
         complain(str(error))
         raise typer.Exit(EXIT_FAILED) from None

@@ -16,7 +16,7 @@ from cli.secrets import make_secrets
 from cli.stack import HOST, KAFKA_PORT, Stack, kafka_program
 from consumers.database import migrate
 from runtime import topics
-from runtime.local_kafka import LocalKafka
+from runtime.local_kafka import LocalKafka, LocalKafkaError
 from runtime.logs import configure_logs
 from runtime.process import run
 from runtime.settings import Settings, SettingsError, load_settings, redacted_url
@@ -92,7 +92,7 @@ async def _up(settings: Settings, stop: asyncio.Event) -> int:
 
     try:
         await _unless(stop, start_all())
-    except ProgramFailed as error:
+    except (ProgramFailed, LocalKafkaError) as error:
         complain(str(error))
         return EXIT_FAILED
     finally:
