@@ -26,7 +26,7 @@ DAMAGE_MARK = "damaged"
 _SEAL_BYTES = 4
 
 # LMDB needn't write pages that were freed before their commit, so a sound file may end a little early.
-_UNWRITTEN_PAGES = 256
+_UNWRITTEN_PAGES = 8
 
 
 class Damaged(Exception):

@@ -83,6 +83,7 @@ class ProfileReader:
             self.error = None if self._serves else "the store has not caught up with the topics yet"
         except _FAILURES as error:
             self._fail(error)
+            self._close()
 
     def positions(self) -> dict[tuple[str, int], int]:
         """Catalogue's topic and partition -> the next offset that the store has not seen. Empty without a store."""

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ class ProfileStore:
         self._path = store_path(state_dir)
         self._map_bytes = map_bytes
         self._lock = WriterLock(state_dir)
+        self._is_open = False
         self.reset_reason: str | None = None  # why it was started over, if it was
         try:
             try:
@@ -97,12 +99,19 @@ class ProfileStore:
         return skipped
 
     def reset(self, reason: str) -> None:
-        """An empty store in its place. Readers keep the old file until they look again."""
+        """An empty store in its place. Readers keep the old file until they look again.
+
+        Should that fail, by `OSError` or `lmdb.Error`, everything else raises `Damaged` until it succeeds.
+        """
         self._env.close()
         self._start_over(reason)
 
-    def is_marked_damaged(self) -> bool:
-        return (self._path / DAMAGE_MARK).exists()
+    def check(self) -> None:
+        """Raises `Damaged` when somebody deleted the files, or a reader found them damaged."""
+        if (self._path / DAMAGE_MARK).exists():
+            raise Damaged("a reader found it damaged")
+        if self._file != _identity(self._path / DATA_FILE):
+            raise Damaged("its files were deleted")
 
     def size(self) -> tuple[int, int]:
         """Bytes of the file, and profiles in it."""
@@ -130,7 +139,7 @@ class ProfileStore:
     def _open(self) -> None:
         """Raises `Damaged`."""
         self._path.mkdir(parents=True, exist_ok=True)
-        if self.is_marked_damaged():
+        if (self._path / DAMAGE_MARK).exists():
             raise Damaged("a reader found it damaged")
         try:
             # Without metasync a crash of the machine may undo the last transaction, offsets included: it comes again.
@@ -145,6 +154,8 @@ class ProfileStore:
             self._sessions = self._env.open_db(SESSIONS)
             self._calls = self._env.open_db(CALLS, dupsort=True, dupfixed=True)
             self._meta = self._env.open_db(META)
+            self._file = _identity(self._path / DATA_FILE)
+            self._is_open = True
             self.about()
             self.positions()
         except _DAMAGE as error:
@@ -157,17 +168,28 @@ class ProfileStore:
     def _start_over(self, reason: str) -> None:
         """Moved before it is removed: nobody ever opens the half of a store."""
         self.reset_reason = reason
+        self._is_open = False
         aside = self._path.with_name(self._path.name + ".removed")
         shutil.rmtree(aside, ignore_errors=True)  # one whose removal was interrupted
-        self._path.rename(aside)
+        with suppress(FileNotFoundError):  # somebody deleted it: that is how to ask for a new one
+            self._path.rename(aside)
         shutil.rmtree(aside, ignore_errors=True)
         self._open()
 
-    def _read(self) -> Any:
-        return self._env.begin()
+    @contextmanager
+    def _read(self) -> Iterator[Any]:
+        if not self._is_open:
+            raise Damaged("it could not be made anew")
+        try:
+            with self._env.begin() as tx:
+                yield tx
+        except _DAMAGE as error:
+            raise Damaged(str(error)) from error
 
     def _write(self, change: Any) -> Any:
         """Runs `change(tx)` in a transaction, again in a larger map when it did not fit."""
+        if not self._is_open:
+            raise Damaged("it could not be made anew")
         while True:
             try:
                 with self._env.begin(write=True) as tx:
@@ -228,3 +250,11 @@ class _Source:
         cursor = self._tx.cursor(db=self._calls)
         if cursor.set_key(caller):
             yield from cursor.iternext_dup()
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino

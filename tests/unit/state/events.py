@@ -1,5 +1,6 @@
 """Events as they lie in the topics, for tests of the fold."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -8,6 +9,7 @@ from schemas.caller import Caller
 from schemas.event import Envelope, event_id
 from schemas.facts import CallerFact, fact_key
 from schemas.topics import CALLERS_FACTS, CALLS_ENDED, CALLS_PREFETCH
+from state.fold import Slice
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -68,3 +70,11 @@ def fact(caller: str, name: str, value: Any) -> Event:
 
 def no_fact(caller: str, name: str) -> Event:
     return Event(CALLERS_FACTS.name, fact_key(caller, name), None)
+
+
+def slices_of(log: Sequence[Event], start: int = 0) -> list[Slice]:
+    """One partition a topic, in the order given."""
+    return [
+        Slice(topic, 0, start + len(log), [event.at(start + n) for n, event in enumerate(log) if event.topic == topic])
+        for topic in sorted({event.topic for event in log})
+    ]

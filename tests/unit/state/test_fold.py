@@ -11,10 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.topics import CALLS_ENDED
-from state.fold import Slice
 from state.profile import Profile
 from state.store import ProfileStore
-from tests.unit.state.events import Event, ended, ended_raw, fact, no_fact, prefetched
+from tests.unit.state.events import Event, ended, ended_raw, fact, no_fact, prefetched, slices_of
 
 Dump = list[tuple[str, bytes, bytes]]
 
@@ -26,14 +25,6 @@ def store(tmp_path: Path) -> Iterator[ProfileStore]:
     store = ProfileStore(tmp_path)
     yield store
     store.close()
-
-
-def slices_of(log: Sequence[Event], start: int = 0) -> list[Slice]:
-    """One partition a topic, in the order given."""
-    return [
-        Slice(topic, 0, start + len(log), [event.at(start + n) for n, event in enumerate(log) if event.topic == topic])
-        for topic in sorted({event.topic for event in log})
-    ]
 
 
 def profile_of(store: ProfileStore, caller: str) -> Profile | None:

@@ -1,0 +1,130 @@
+"""Reads every partition of some topics, without a group: each process that builds state for itself reads them all."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from runtime.kafka import KafkaUnavailable, make_admin, make_consumer, start_within, stop_within
+from runtime.settings import Settings
+from schemas.topics import Topic
+from state.fold import Slice
+
+Partition = tuple[str, int]  # of a topic as the catalogue names it
+Offsets = dict[Partition, int]
+
+# One transaction and one fsync a batch: large enough that they don't count, small enough for a second and for memory.
+BATCH_RECORDS = 5000
+POLL_S = 0.25  # how long a stop may go unnoticed
+
+ASK_DEADLINE_S = 10.0  # for the offsets at which partitions begin and end
+METADATA_AGE_MS = 30_000  # new partitions are noticed within this
+STALLED_AFTER_S = 30.0  # longer than the election of a leader
+
+# A new leader may not know at once how far its followers have come, and then reports an end that is too early.
+END_TRIES = 5
+END_RETRY_S = 1.0
+
+
+class Interrupted(ConnectionError):
+    """The client must be made anew: it stalls, or the topics are not what they were when it was made."""
+
+
+class Follower:
+    """One life of a client: `open`, `start`, then `poll` and `measure` until something raises, `close`."""
+
+    def __init__(self, settings: Settings, topics: Sequence[Topic], now_s: Callable[[], float]) -> None:
+        self._settings = settings
+        self._names = {topic.named(settings.topic_prefix): topic.name for topic in topics}
+        self._now_s = now_s
+        self._consumer: AIOKafkaConsumer = make_consumer(settings, metadata_max_age_ms=METADATA_AGE_MS)
+        self._partitions: dict[TopicPartition, Partition] = {}
+        self._progress: Offsets = {}
+        self._progress_at = now_s()
+        self.lineage = ""
+        self.starts: Offsets = {}
+        self.ends: Offsets = {}
+
+    async def open(self) -> None:
+        """Finds the topics. Raises `KafkaUnavailable`, also while one is missing, and Kafka's errors."""
+        cluster_id, partitions = await self._describe()
+        self.lineage = f"{cluster_id}/{self._settings.topic_prefix}"
+        self._partitions = {
+            TopicPartition(name, number): (self._names[name], number)
+            for name, numbers in partitions.items()
+            for number in numbers
+        }
+        await start_within(self._consumer)
+        self._consumer.assign(list(self._partitions))
+        starts = await asyncio.wait_for(self._consumer.beginning_offsets(list(self._partitions)), ASK_DEADLINE_S)
+        self.starts = {self._partitions[tp]: offset for tp, offset in starts.items()}
+        self.ends = await self._ends_now()
+
+    async def confirm_ends(self, positions: Mapping[Partition, int]) -> None:
+        """Asks again while a partition seems to end before a position."""
+        for _ in range(END_TRIES):
+            if all(positions.get(partition, 0) <= end for partition, end in self.ends.items()):
+                return
+            await asyncio.sleep(END_RETRY_S)
+            self.ends = await self._ends_now()
+
+    def start(self, positions: Mapping[Partition, int]) -> None:
+        """From the positions, and from the beginning where there is none."""
+        for tp, partition in self._partitions.items():
+            self._consumer.seek(tp, positions.get(partition, self.starts[partition]))
+        self._progress_at = self._now_s()
+
+    async def poll(self) -> list[Slice]:
+        """What has come, at most `BATCH_RECORDS`; empty after `POLL_S`."""
+        found = await self._consumer.getmany(timeout_ms=int(POLL_S * 1000), max_records=BATCH_RECORDS)
+        return [
+            Slice(*self._partitions[tp], next_offset=messages[-1].offset + 1, messages=messages)
+            for tp, messages in found.items()
+        ]
+
+    async def measure(self) -> tuple[Offsets, Offsets]:
+        """Where it is, and where the partitions end. Raises `Interrupted`."""
+        self._check_partitions()
+        ends = await self._ends_now()
+        at = {partition: int(await self._consumer.position(tp)) for tp, partition in self._partitions.items()}
+        behind = [partition for partition, offset in at.items() if offset < ends[partition]]
+        if at != self._progress or not behind:
+            self._progress, self._progress_at = at, self._now_s()
+        elif self._now_s() - self._progress_at > STALLED_AFTER_S:
+            raise Interrupted(f"nothing was read for {STALLED_AFTER_S:g} s, although there is something to read")
+        if any(offset > ends[partition] for partition, offset in at.items()):
+            raise Interrupted("a topic ends before what was read of it")
+        return at, ends
+
+    async def close(self) -> None:
+        """Never raises, never takes longer than its deadline."""
+        await stop_within(self._consumer)
+
+    def _check_partitions(self) -> None:
+        for name in self._names:
+            known = self._consumer.partitions_for_topic(name)
+            if known is not None and {tp.partition for tp in self._partitions if tp.topic == name} != set(known):
+                raise Interrupted(f"{name} has other partitions than before")
+
+    async def _ends_now(self) -> Offsets:
+        ends = await asyncio.wait_for(self._consumer.end_offsets(list(self._partitions)), ASK_DEADLINE_S)
+        return {self._partitions[tp]: offset for tp, offset in ends.items()}
+
+    async def _describe(self) -> tuple[str, dict[str, list[int]]]:
+        """The cluster's id, and the partitions of each topic."""
+        admin = make_admin(self._settings)
+        await start_within(admin)
+        try:
+            cluster_id = (await admin.describe_cluster())["cluster_id"]
+            described: list[dict[str, Any]] = await admin.describe_topics()  # of all: asking for one might create it
+        finally:
+            await stop_within(admin)
+        found = {
+            topic["topic"]: [partition["partition"] for partition in topic["partitions"]]
+            for topic in described
+            if topic["topic"] in self._names and not topic["error_code"]
+        }
+        if missing := sorted(self._names.keys() - found.keys()):
+            raise KafkaUnavailable(f"there is no topic {', '.join(missing)}: run `ringlog topics apply`")
+        return cluster_id, found

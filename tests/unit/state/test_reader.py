@@ -1,0 +1,149 @@
+"""What the edge sees of a store that another process writes."""
+
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from state.layout import DAMAGE_MARK, DATA_FILE, About, store_path
+from state.reader import ProfileReader
+from state.store import ProfileStore
+from tests.unit.state.events import Event, ended, fact, prefetched, slices_of
+
+Write = Callable[..., None]
+
+
+def fold_in(state_dir: Path, log: Sequence[Event], at: int, caught_up: bool, reset: bool, map_bytes: int) -> None:
+    store = ProfileStore(state_dir, map_bytes=map_bytes)
+    if reset:
+        store.reset("test")
+    store.fold(slices_of(log, at))
+    store.set_about(About("cluster/", caught_up, 1))
+    store.close()
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Folds events at an offset into the store, in another process: LMDB's reader and writer must be two."""
+
+    def write(*log: Event, at: int = 0, caught_up: bool = True, reset: bool = False, map_bytes: int = 1 << 30) -> None:
+        arguments = (tmp_path, log, at, caught_up, reset, map_bytes)
+        child = multiprocessing.get_context("spawn").Process(target=fold_in, args=arguments)
+        child.start()
+        child.join()
+        assert child.exitcode == 0
+
+    return write
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Iterator[ProfileReader]:
+    reader = ProfileReader(tmp_path)
+    yield reader
+    reader.close()
+
+
+def calls_of(reader: ProfileReader, caller: str) -> int | None:
+    profile = reader.get(caller)
+    return profile.calls if profile else None
+
+
+def test_reader_finds_a_store_that_appears_later(reader: ProfileReader, write: Write) -> None:
+    assert (reader.available, reader.get("ann"), reader.positions()) == (False, None, {})
+    write(ended("s", "ann", 5, metadata={"a": 1}), fact("ann", "vip", True))
+    assert reader.get("ann") is None
+    reader.refresh()
+    ann = reader.get("ann")
+    assert reader.available
+    assert ann is not None
+    assert (ann.calls, ann.facts, ann.metadata, ann.first_call_at) == (1, {"vip": True}, {"a": 1}, 5)
+    assert reader.positions() == {("calls.ended", 0): 2, ("callers.facts", 0): 2}
+    assert reader.get("bob") is None
+    write(ended("s2", "ann", 6), at=2)
+    assert calls_of(reader, "ann") == 2
+
+
+@pytest.mark.parametrize("odd", ["", "x" * 600, "\ud800", "ann\0"])
+def test_odd_id_is_nobodys(reader: ProfileReader, write: Write, odd: str) -> None:
+    write(ended("s", "ann"))
+    reader.refresh()
+    assert reader.get(odd) is None
+    assert reader.available
+
+
+def test_half_built_store_is_not_served(reader: ProfileReader, write: Write) -> None:
+    write(ended("s", "ann"), caught_up=False)
+    reader.refresh()
+    assert (reader.available, reader.get("ann")) == (False, None)
+    write(at=1)
+    reader.refresh()
+    assert (reader.available, calls_of(reader, "ann")) == (True, 1)
+
+
+def test_prefetches_alone_make_nobody_known(reader: ProfileReader, write: Write) -> None:
+    write(prefetched("s", "ann"))
+    reader.refresh()
+    assert reader.get("ann") is None
+
+
+def test_replaced_store_is_opened_anew(reader: ProfileReader, write: Write) -> None:
+    write(ended("s", "ann"))
+    reader.refresh()
+    write(ended("s", "bob"), reset=True)
+    reader.refresh()
+    assert (calls_of(reader, "ann"), calls_of(reader, "bob")) == (None, 1)
+
+
+def test_deleted_store_is_not_available(reader: ProfileReader, write: Write, tmp_path: Path) -> None:
+    write(ended("s", "ann"))
+    reader.refresh()
+    shutil.rmtree(store_path(tmp_path))
+    reader.refresh()
+    assert (reader.available, reader.get("ann"), reader.positions()) == (False, None, {})
+    write(ended("s", "ann"))
+    reader.refresh()
+    assert calls_of(reader, "ann") == 1
+
+
+def test_map_that_the_writer_enlarged_is_followed(reader: ProfileReader, write: Write) -> None:
+    write(ended("s", "ann"), map_bytes=256 * 1024)
+    reader.refresh()
+    assert calls_of(reader, "ann") == 1
+    many = [ended(f"s{n}", f"caller-{n}", metadata={"text": "x" * 1000}) for n in range(1000)]
+    write(*many, at=1, map_bytes=256 * 1024)
+    assert calls_of(reader, "caller-999") == 1
+    assert calls_of(reader, "ann") == 1
+    assert reader.available
+
+
+def test_spoilt_profile_is_not_served_and_the_builder_is_told(
+    reader: ProfileReader, write: Write, tmp_path: Path
+) -> None:
+    write(ended("s", "ann", agent="agent-7"), ended("s2", "bob", agent="agent-8"))
+    file = store_path(tmp_path) / DATA_FILE
+    file.write_bytes(file.read_bytes().replace(b"agent-7", b"agent-9"))
+    reader.refresh()
+    assert reader.get("ann") is None
+    assert not reader.available
+    assert (file.parent / DAMAGE_MARK).exists()
+    write(ended("s", "ann", agent="agent-7"))
+    reader.refresh()
+    assert calls_of(reader, "ann") == 1
+
+
+def test_cut_off_file_is_refused(reader: ProfileReader, write: Write, tmp_path: Path) -> None:
+    write(*(ended(f"s{n}", f"caller-{n}", metadata={"text": "x" * 3000}) for n in range(2000)))
+    file = store_path(tmp_path) / DATA_FILE
+    os.truncate(file, file.stat().st_size // 4)
+    reader.refresh()
+    assert (reader.available, reader.get("caller-1999")) == (False, None)
+
+
+def test_garbage_is_refused(reader: ProfileReader, write: Write, tmp_path: Path) -> None:
+    write(ended("s", "ann"))
+    (store_path(tmp_path) / DATA_FILE).write_bytes(b"no database" * 10_000)
+    reader.refresh()
+    assert (reader.available, reader.get("ann")) == (False, None)
