@@ -88,8 +88,8 @@ class Report:
                     webhook,
                     server,
                     self.of(webhook, server, lambda one: one.per_second).text(0),
-                    self.of(webhook, server, lambda one: one.p50_ms).text(),
-                    self.of(webhook, server, lambda one: one.p99_ms).text(),
+                    f"{self.of(webhook, server, lambda one: one.p50_ms).median:.1f}",
+                    f"{self.of(webhook, server, lambda one: one.p99_ms).median:.1f}",
                     self.of(webhook, server, lambda one: one.cpu_us).text(1),
                     f"{self.of(webhook, server, lambda one: one.core_share).median:.0%}",
                 )

@@ -31,7 +31,6 @@ PREFETCH = "prefetch"
 END_OF_CALL = "end of call"
 
 WARM_UP_S = 1.0
-PATIENCE_S = 20.0  # for a quiet machine, before each measurement
 
 _KEY = "a-secret-of-the-bench"
 _IDENTITY_KEY = "an-identity-key-of-the-bench"
@@ -46,6 +45,7 @@ class Plan:
     rounds: int
     seconds: float
     connections: int
+    patience_s: float  # for a quiet machine, before each measurement
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def measure(bench_: Bench, server: Server, webhook: str, plan: Plan, round_: int
     dice, requests = Random(round_), bench_.requests[webhook]
     drive(server.port, requests, plan.connections, WARM_UP_S, dice)
     ours = [server.pid, bench_.kafka_pid]
-    cpu.wait_for_quiet(ours, PATIENCE_S)
+    cpu.wait_for_quiet(ours, plan.patience_s)
     bystanders = cpu.Bystanders([*ours, "self"])
     before, broker_before = cpu.used_s(server.pid), cpu.used_s(bench_.kafka_pid)
     load = drive(server.port, requests, plan.connections, plan.seconds, dice)
@@ -175,11 +175,12 @@ def main(
     rounds: Annotated[int, typer.Option(help="How often each is measured.")] = 5,
     seconds: Annotated[float, typer.Option(help="Of each measurement.")] = 4.0,
     connections: Annotated[int, typer.Option(help="Requests under way at once.")] = 64,
+    patience: Annotated[float, typer.Option(help="Seconds to wait for a quiet machine, before each.")] = 20.0,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Measure prefetch and end of call: ringlog, FastAPI, and the bare server."""
     try:
-        report = Report(run(Plan(callers, rounds, seconds, connections)))
+        report = Report(run(Plan(callers, rounds, seconds, connections, patience)))
     except RuntimeError as error:
         console.print(f"error: {error}", highlight=False, markup=False)
         raise typer.Exit(1) from None
