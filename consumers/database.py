@@ -145,7 +145,6 @@ def clean_text(text: str) -> str:
 # SQLSTATE classes, and single states, that no row of ours is to blame for. Source: PostgreSQL's appendix A.
 _POSTGRES_CLASSES = (
     "08",  # connection
-    "25",  # transaction state: a server that became a read-only replica
     "28",  # authorization
     "3D",  # the database is not there
     "40",  # rolled back: deadlock, serialization
@@ -155,6 +154,9 @@ _POSTGRES_CLASSES = (
     "58",  # system: I/O
 )
 _POSTGRES_STATES = (
+    "25006",  # read-only: it has become a replica. Not its class: 25P02 is one's own error, ignored
+    "25P03",  # a transaction was idle for too long
+    "25P04",  # a transaction took too long
     "42501",  # privilege
     "42P01",  # a table is missing: not migrated, or being restored
     "42703",  # a column is missing: the same

@@ -78,11 +78,12 @@ class OutboxRelay:
             try:
                 found, failure = await self.relay()
             except Exception as error:
-                found, failure = 0, error
-                if not is_unavailable(error):
-                    self._log.error("the outbox can't be relayed", error=type(error).__name__)
+                away = is_unavailable(error)
+                (self._log.warning if away else self._log.error)("the outbox waits", error=type(error).__name__)
+                await backoff.wait(stop)
+                continue
             if failure is not None:
-                self._log.warning("derived events wait", error=type(failure).__name__)
+                self._log.warning("derived events wait for Kafka", error=type(failure).__name__, reason=str(failure))
                 await backoff.wait(stop)
                 continue
             backoff.reset()

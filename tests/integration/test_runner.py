@@ -19,7 +19,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.admin import NewTopic
 from sqlalchemy import Engine, select, text, update
 
-from consumers import database
+from consumers import database, reader
 from consumers.outbox import OutboxRelay
 from consumers.positions import PositionMismatch
 from consumers.publisher import Publisher
@@ -430,6 +430,22 @@ async def test_a_broker_that_comes_back_is_found_again(settings: Settings, tmp_p
                 await until(lambda: runner.health()[0])
                 kafka.kill()
             # `running` holds the stop to its deadline, with the broker away.
+
+
+async def test_a_client_that_stalls_without_an_error_is_made_anew(
+    on_sqlite: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "WATCH_EVERY_S", 0.2)
+    monkeypatch.setattr(reader, "STALLED_AFTER_S", 1.5)
+    with opened(on_sqlite) as engine:
+        async with running(on_sqlite, Tally(), engine) as runner:
+            await until(lambda: runner.health()[0])
+            stalling = runner._reader
+            assert stalling is not None
+            stalling._kafka.pause(*stalling._kafka.assignment())  # nobody knows
+            await publish(on_sqlite, [Counted(1)] * 10)
+            await until(lambda: total(engine) == 10)
+            assert runner._reader is not stalling
 
 
 async def finishes(work: Awaitable[object], within_s: float) -> None:

@@ -213,6 +213,17 @@ def test_a_value_too_long_for_an_index_is_the_datas_fault(new_database: Callable
     engine.dispose()
 
 
+def test_an_error_that_was_ignored_is_no_outage(new_database: Callable[[], str]) -> None:
+    engine = database.open_engine(load_settings(database_url=new_database()))
+    with engine.connect() as tx:
+        for statement in ("nonsense", "SELECT 1"):  # the second fails because of the first
+            with pytest.raises(DBAPIError) as raised:
+                tx.execute(text(statement))
+    assert isinstance(raised.value.orig, psycopg.errors.InFailedSqlTransaction)
+    assert not is_unavailable(raised.value)
+    engine.dispose()
+
+
 def test_a_terminated_connection_is_an_outage(new_database: Callable[[], str]) -> None:
     engine = database.open_engine(load_settings(database_url=new_database()))
     assert is_unavailable(failure(engine, "SELECT pg_terminate_backend(pg_backend_pid())"))
