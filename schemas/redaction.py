@@ -1,5 +1,6 @@
 """Other people's credentials in `agent_config`, replaced before anything is written anywhere."""
 
+import functools
 import itertools
 import re
 from decimal import Decimal
@@ -16,6 +17,8 @@ _SECRET_WORDS = frozenset(("secret", "secrets", "token", "password", "passwords"
 
 # Words of a name: `apiKey`, `api_key`, `API-Key` and `x-api-key` all hold "api" and "key".
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+
+MAX_REMEMBERED_CHARACTERS = 64
 
 _URL_PARAMETER = re.compile(r"(?<=[?&;])([^=&#;\s]+)=([^&#;\s]+)")
 _URL_USER = re.compile(r"(?<=://)[^/?#\s@]+(?=@)")
@@ -37,19 +40,26 @@ def redact_agent_config(raw: msgspec.Raw) -> msgspec.Raw:
 
 
 def _redacted(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _member(name, inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_redacted(inner) for inner in value]
     if isinstance(value, str):
         return redact_url(value) if "://" in value or "?" in value else value  # "/hook?token=..." has no scheme
+    if isinstance(value, dict):
+        return {name: _emptied(inner) if _hides(name) else _redacted(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_redacted(inner) for inner in value]
     return value
 
 
-def _member(name: str, value: Any) -> Any:
-    if name.lower() in _WHOLE or is_secret_name(name):
-        return _emptied(value)
-    return _redacted(value)
+def _hides(name: str) -> bool:
+    """Whether what is below that name is a credential."""
+    # The names of a configuration are few and come with every call. A long one is no name, and must not be kept.
+    return _hides_known(name) if len(name) <= MAX_REMEMBERED_CHARACTERS else _hides_any(name)
+
+
+def _hides_any(name: str) -> bool:
+    return name.lower() in _WHOLE or is_secret_name(name)
+
+
+_hides_known = functools.lru_cache(maxsize=4096)(_hides_any)
 
 
 def _emptied(value: Any) -> Any:
