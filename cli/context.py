@@ -11,6 +11,7 @@ from rich.console import Console
 from cli.running import NotRunning, find
 from cli.secrets import read_secrets
 from runtime.kafka import KafkaUnavailable
+from runtime.logs import configure_logs
 from runtime.settings import Settings, SettingsError, load_settings
 
 EXIT_FAILED = 1
@@ -20,14 +21,12 @@ out = Console()
 err = Console(stderr=True)
 
 
-def load(data_dir: Path | None = None) -> Settings:
-    """Raises `SettingsError`."""
-    given = {"data_dir": data_dir} if data_dir else {}
-    settings = load_settings(**given)
+def load() -> Settings:
+    """For a command that looks or writes, and ends: its logs are warnings. Raises `SettingsError`."""
+    settings = load_settings()
+    configure_logs("ringlog", settings.log_format, "warning")
     known = _known(settings.data_dir)
-    return load_settings(
-        **given, **{name: value for name, value in known.items() if name not in settings.model_fields_set}
-    )
+    return load_settings(**{name: value for name, value in known.items() if name not in settings.model_fields_set})
 
 
 def _known(data_dir: Path) -> dict[str, Any]:

@@ -81,7 +81,7 @@ class Stack:
     def programs(self) -> Iterator[Program]:
         for name in CONSUMERS:
             yield self._program(name, ["consume", name], self._consumer_ports[name])
-        # Last: when it is ready, everything behind it is, and the first call finds it so.
+        # Last, so that it is stopped first: no call comes in any more while what is behind it ends.
         yield self._program("service", ["serve"], self.ops_port)
 
     def _program(self, name: str, arguments: list[str], ops_port: int) -> Program:

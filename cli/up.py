@@ -84,9 +84,8 @@ async def _up(settings: Settings, stop: asyncio.Event) -> int:
         bootstrap = kafka.bootstrap_servers if kafka else settings.bootstrap_servers
         await _prepare(settings, bootstrap, kafka_is_ours=kafka is not None)
         stack = Stack(settings, secrets, bootstrap, kafka_is_ours=kafka is not None)
-        for program in stack.programs():
-            with err.status(f"Starting {program.name} ..."):
-                await supervisor.start(program)
+        with err.status("Starting the service and the consumers ..."):
+            await supervisor.start(*stack.programs())
         _welcome(stack, kafka, settings)
         await supervisor.failure()
 

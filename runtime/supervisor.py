@@ -64,12 +64,14 @@ class Supervisor:
     def pids(self) -> dict[str, int]:
         return {name: running.process.pid for name, running in self._running.items()}
 
-    async def start(self, program: Program) -> None:
-        """Returns when it is ready. Raises `ProgramFailed` when it ends before, or takes too long."""
-        await self._spawn(program)
-        await self._wait_ready(program)
-        running = self._running[program.name]
-        running.task = asyncio.create_task(self._keep(running), name=f"keep {program.name}")
+    async def start(self, *programs: Program) -> None:
+        """All at once; returns when all are ready. Raises `ProgramFailed` when one ends before, or takes too long."""
+        for program in programs:
+            await self._spawn(program)
+        for program in programs:
+            await self._wait_ready(program)
+            running = self._running[program.name]
+            running.task = asyncio.create_task(self._keep(running), name=f"keep {program.name}")
 
     async def failure(self) -> None:
         """Waits, for ever if all goes well. Raises `ProgramFailed` when one ended that can't be started again."""

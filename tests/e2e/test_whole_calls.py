@@ -35,9 +35,10 @@ def _books(ringlog: WholeRinglog) -> dict[str, list[dict[str, Any]]]:
     return {table: ringlog.rows(query) for table, query in BOOKS.items()}
 
 
-def _verify(ringlog: WholeRinglog, seed: int, calls: int) -> None:
-    done = ringlog.ringlog("simulate", "--calls", str(calls), "--seed", str(seed), "--no-deliver", "--verify")
-    assert done.returncode == 0, done.stdout + done.stderr
+def _simulate(calls: int, seed: int, *options: str) -> list[str]:
+    """The arguments of a run; the same calls and seed are the same run."""
+    shares = ["--duplicates", "10%", "--revisions", "5%", "--odd", "20%"]
+    return ["simulate", "--calls", str(calls), "--seed", str(seed), *shares, "--verify", *options]
 
 
 def test_the_documented_example_becomes_a_bill_a_transcript_a_recording_and_a_better_answer(
@@ -123,20 +124,7 @@ def test_simulated_calls_agree_to_the_micro_credit(ringlog: WholeRinglog) -> Non
 @pytest.mark.parametrize("victim", ["service", "profiles", "billing", "transcripts", "recordings", "kafka"])
 def test_a_process_that_is_killed_comes_back_and_the_books_are_right(ringlog: WholeRinglog, victim: str) -> None:
     seed = 100 + sum(victim.encode())
-    simulation = ringlog.spawn(
-        "simulate",
-        "--calls",
-        "150",
-        "--rate",
-        "50",
-        "--seed",
-        str(seed),
-        "--duplicates",
-        "10%",
-        "--odd",
-        "20%",
-        "--verify",
-    )
+    simulation = ringlog.spawn(*_simulate(150, seed, "--rate", "50"))
     time.sleep(3)  # in the middle: the command needs about two to start, the calls three
     killed = ringlog.kill(victim)
     ringlog.wait(lambda: ringlog.up["pids"][victim] != killed, f"{victim} runs again")
@@ -162,7 +150,8 @@ def test_prefetch_answers_while_kafka_is_stopped(ringlog: WholeRinglog) -> None:
 
 
 def test_a_lost_state_store_and_a_lost_database_come_back_as_they_were(ringlog: WholeRinglog) -> None:
-    _verify(ringlog, seed=11, calls=300)
+    before = ringlog.ringlog(*_simulate(300, 11, "--no-deliver"))
+    assert before.returncode == 0, before.stdout + before.stderr
     answer, books = _known(ringlog, "+1234567890"), _books(ringlog)
     assert all(books.values())
     assert ringlog.stop() == 0
