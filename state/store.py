@@ -213,20 +213,20 @@ class ProfileStore:
 
     def _put(self, tx: Any, fold: Fold) -> None:
         # Sorted: neighbours share a page.
-        for key in sorted(fold.sessions):
-            tx.put(key, seal(key, _encode(fold.sessions[key])), db=self._sessions)
-        for caller in sorted(fold.calls):
-            for session, there in fold.calls[caller].items():
-                if there:
-                    tx.put(caller, session, db=self._calls)
-                else:
-                    tx.delete(caller, session, db=self._calls)
-        for caller in sorted(fold.profiles):
-            row = fold.profiles[caller]
+        sessions = ((key, seal(key, _encode(session))) for key, session in sorted(fold.sessions.items()))
+        tx.cursor(db=self._sessions).putmulti(sessions)
+        changed = [(caller, key, there) for caller, of in sorted(fold.calls.items()) for key, there in of.items()]
+        tx.cursor(db=self._calls).putmulti((caller, key) for caller, key, there in changed if there)
+        for caller, key, there in changed:
+            if not there:
+                tx.delete(caller, key, db=self._calls)
+        profiles = sorted(fold.profiles.items())
+        tx.cursor(db=self._profiles).putmulti(
+            (caller, seal(caller, _encode(row))) for caller, row in profiles if not row.is_empty
+        )
+        for caller, row in profiles:
             if row.is_empty:
                 tx.delete(caller, db=self._profiles)
-            else:
-                tx.put(caller, seal(caller, _encode(row)), db=self._profiles)
 
 
 class _Source:

@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -177,7 +178,7 @@ async def test_builder_that_is_killed_again_and_again_builds_the_same(settings: 
         process = await asyncio.create_subprocess_exec(sys.executable, "-c", BUILDER, *arguments, env=environment)
         reader = ProfileReader(settings.state_dir)
         try:
-            await eventually(lambda reader=reader: refreshed(reader) > read)  # type: ignore[misc]
+            await eventually(partial(has_grown, reader, read))
             await asyncio.sleep(0.11 * round_)  # somewhere in a batch, or between two
         finally:
             process.kill()
@@ -191,6 +192,10 @@ async def test_builder_that_is_killed_again_and_again_builds_the_same(settings: 
     async with building(settings) as builder:
         await eventually(lambda: seen(builder) == sum(sent))
     assert dump_of(settings.state_dir) == await folded_afresh(settings, tmp_path / "afresh")
+
+
+def has_grown(reader: ProfileReader, before: int) -> bool:
+    return refreshed(reader) > before
 
 
 def refreshed(reader: ProfileReader) -> int:
