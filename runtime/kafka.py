@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable
+import ssl
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
@@ -10,7 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.helpers import create_ssl_context
 
 from runtime.logs import logger
-from runtime.settings import Settings
+from runtime.settings import PREFIX, Settings, SettingsError
 from schemas.event import Record
 
 START_DEADLINE_S = 15.0  # a bootstrap server that is away answers, or refuses, well before
@@ -37,18 +37,29 @@ def connection(settings: Settings) -> dict[str, Any]:
         "security_protocol": settings.kafka_security_protocol,
     }
     if settings.kafka_security_protocol.endswith("SSL"):
-        options["ssl_context"] = create_ssl_context(
-            cafile=_path(settings.kafka_ssl_cafile),
-            certfile=_path(settings.kafka_ssl_certfile),
-            keyfile=_path(settings.kafka_ssl_keyfile),
-            password=settings.kafka_ssl_password.get_secret_value() if settings.kafka_ssl_password else None,
-        )
+        options["ssl_context"] = _ssl_context(settings)
     if settings.kafka_security_protocol.startswith("SASL"):
         options["sasl_mechanism"] = settings.kafka_sasl_mechanism
         options["sasl_plain_username"] = settings.kafka_sasl_username
         assert settings.kafka_sasl_password is not None  # noqa: S101 - Settings refuses to be without
         options["sasl_plain_password"] = settings.kafka_sasl_password.get_secret_value()
     return options
+
+
+def _ssl_context(settings: Settings) -> ssl.SSLContext:
+    try:
+        context: ssl.SSLContext = create_ssl_context(
+            cafile=_path(settings.kafka_ssl_cafile),
+            certfile=_path(settings.kafka_ssl_certfile),
+            keyfile=_path(settings.kafka_ssl_keyfile),
+            # Never None, with which OpenSSL would ask on the terminal for the password of a key that has one.
+            password=settings.kafka_ssl_password.get_secret_value() if settings.kafka_ssl_password else "",
+        )
+        return context
+    except OSError as error:  # ssl.SSLError is one
+        raise SettingsError(
+            f"{PREFIX}KAFKA_SSL_CAFILE, _CERTFILE, _KEYFILE or _PASSWORD is wrong: {error.strerror or error}."
+        ) from None
 
 
 def make_producer(settings: Settings) -> AIOKafkaProducer:
@@ -86,8 +97,10 @@ async def start_within(
     """Raises `KafkaUnavailable`, with the client closed."""
     try:
         await asyncio.wait_for(client.start(), seconds)
-    except Exception as error:
+    except BaseException as error:  # whoever cancels us must not leave half a client behind either
         await stop_within(client, 1.0)
+        if not isinstance(error, Exception):
+            raise
         reason = str(error) or f"no answer in {seconds:g} s"
         raise KafkaUnavailable(f"Kafka can't be reached: {reason}") from error
 
@@ -96,22 +109,45 @@ async def stop_within(
     client: AIOKafkaProducer | AIOKafkaConsumer | AIOKafkaAdminClient, seconds: float = STOP_DEADLINE_S
 ) -> None:
     """Never raises, never takes longer than a second more: what a client can't finish in time, its broker prevents."""
-    close: Awaitable[None] = client.close() if isinstance(client, AIOKafkaAdminClient) else client.stop()
+    # A task of its own: a consumer's stop() lets the cancellation of its fetches out, as if we had been cancelled.
+    closing = asyncio.create_task(_close(client))
     try:
-        await asyncio.wait_for(close, seconds)
+        await asyncio.wait({closing}, timeout=seconds)
+        if not closing.done():
+            raise TimeoutError
+        if closing.cancelled():
+            raise ConnectionError("it was cancelled half-way")
+        closing.result()
     except Exception as error:
+        closing.cancel()
         logger("runtime.kafka").warning("a Kafka client did not stop cleanly", error=repr(error))
         with contextlib.suppress(Exception):  # its tasks and sockets must not outlive it, and it has failed already
             await asyncio.wait_for(_abandon(client), 1.0)
 
 
+async def _close(client: AIOKafkaProducer | AIOKafkaConsumer | AIOKafkaAdminClient) -> None:
+    if isinstance(client, AIOKafkaAdminClient):
+        await client.close()
+        return
+    if isinstance(client, AIOKafkaProducer):
+        # stop() would flush in a task of its own, which waits on for ever when we no longer do.
+        await client.flush()
+    await client.stop()
+
+
 async def _abandon(client: AIOKafkaProducer | AIOKafkaConsumer | AIOKafkaAdminClient) -> None:
     """aiokafka offers no way to drop what a producer could not send; its sender would go on trying for ever."""
-    if isinstance(client, AIOKafkaProducer):
-        await client._sender.close()
-        await client.client.close()
-    else:
+    if not isinstance(client, AIOKafkaProducer):
         await client._client.close()
+        return
+    client._closed = True
+    sender: asyncio.Task[None] | None = client._sender.sender_task
+    if sender is not None:
+        sender.cancel()
+    # The sender, when it is cancelled, waits for its requests; without a connection they end at once.
+    await client.client.close()
+    if sender is not None:
+        await asyncio.wait({sender})
 
 
 def record_of(message: ConsumerRecord) -> Record:

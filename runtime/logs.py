@@ -1,12 +1,19 @@
 """Structured logs: JSON for machines, one readable line on a terminal. Never a phone number, never a secret."""
 
 import logging
+import re
 import sys
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
 
 Format = Literal["auto", "json", "pretty"]
+
+# The last line of defence, for texts that are not ours: an exception may quote what it could not read.
+_NUMBER = re.compile(r"(?<![\w.])(?:\+|%2[Bb])[1-9][0-9]{6,14}\b")
+
+# Without the values of local variables, which structlog and rich would show: there are callers and keys among them.
+_TRACEBACKS = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 
 
 def configure_logs(process: str, format_: Format = "auto", level: str = "info") -> None:
@@ -19,10 +26,11 @@ def configure_logs(process: str, format_: Format = "auto", level: str = "info") 
         structlog.processors.StackInfoRenderer(),
     ]
     last: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer()]
+        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if pretty
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        else [structlog.processors.ExceptionRenderer(_TRACEBACKS), structlog.processors.JSONRenderer()]
     )
+    last.append(_without_numbers)
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -41,6 +49,10 @@ def _drop_meta(
     _logger: structlog.typing.WrappedLogger, _name: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
     return structlog.stdlib.ProcessorFormatter.remove_processors_meta(_logger, _name, event)
+
+
+def _without_numbers(_logger: structlog.typing.WrappedLogger, _name: str, line: Any) -> str:
+    return _NUMBER.sub("[number]", line)
 
 
 def logger(name: str) -> structlog.typing.FilteringBoundLogger:

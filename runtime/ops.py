@@ -35,7 +35,9 @@ def ops_app(health: Callable[[], Health], extra: Sequence[BaseRoute] = ()) -> St
         return Response(exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     routes = [Route("/health/live", live), Route("/health/ready", ready), Route("/metrics", metrics), *extra]
-    return Starlette(routes=routes, exception_handlers=JSON_ERRORS)
+    app = Starlette(routes=routes, exception_handlers=JSON_ERRORS)
+    app.router.redirect_slashes = False  # an empty redirect is no JSON
+    return app
 
 
 def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -2,16 +2,53 @@
 
 import asyncio
 import contextlib
+import errno
 import socket
 from collections.abc import Iterator
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from runtime.settings import SettingsError
 
 BACKLOG = 2048  # connections that wait to be accepted: a burst of calls, not an attack
 KEEP_ALIVE_S = 75  # longer than the usual proxy's 60 s: the proxy must be the one who closes an idle connection
+
+
+# The request line and the headers together. uvicorn would take any size; the longest query that we read is 64 KiB.
+MAX_HEAD_BYTES = 256 * 1024
+
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's, with a limit to the head of a request and an answer in JSON to what is no HTTP."""
+
+    _head_bytes = 0
+
+    def on_message_begin(self) -> None:
+        self._head_bytes = 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value))
+        super().on_header(name, value)
+
+    def _count(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > MAX_HEAD_BYTES:
+            raise ValueError(f"a head of more than {MAX_HEAD_BYTES} bytes")  # httptools makes it an invalid request
+
+    def send_400_response(self, msg: str) -> None:
+        content = b'{"error":"%s","reason":"not-http"}' % msg.encode()
+        self.transport.write(
+            b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
+            b"content-length: %d\r\n\r\n%s" % (len(content), content)
+        )
+        self.transport.close()
 
 
 class _Server(uvicorn.Server):
@@ -41,7 +78,7 @@ class HttpServer:
         config = uvicorn.Config(
             self._app,
             loop="none",
-            http="httptools",
+            http=_Protocol,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -73,10 +110,16 @@ class HttpServer:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((self._host, self._wanted_port))
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             listener.close()
+            reason = error.strerror if isinstance(error, OSError) else "no name of a host"
+            if isinstance(error, socket.gaierror | UnicodeError) or error.errno == errno.EADDRNOTAVAIL:
+                raise SettingsError(
+                    f"RINGLOG_HOST is wrong: {self._host!r} is no address of this machine ({reason});"
+                    " 0.0.0.0 listens on all of them."
+                ) from None
             raise SettingsError(
-                f"{self._port_setting}: {self._host}:{self._wanted_port} can't be listened on ({error.strerror});"
+                f"{self._port_setting}: {self._host}:{self._wanted_port} can't be listened on ({reason});"
                 " set another port, or stop what uses this one."
             ) from None
         listener.listen(BACKLOG)

@@ -46,18 +46,24 @@ def _keys(value: Any) -> Any:
 def _host_port(addresses: list[str]) -> list[str]:
     for address in addresses:
         host, colon, port = address.rpartition(":")
-        if not colon or not host or not port.isdigit():
-            raise ValueError(f"{address!r} must be written host:port")
+        if not colon or not host or not port.isdecimal() or not 0 < int(port) <= 65535:
+            raise ValueError(f"{address[:80]!r} must be written host:port")
     return addresses
+
+
+def _servers(servers: str) -> str:
+    return ",".join(_host_port(_words(servers)))
 
 
 Words = Annotated[list[str], NoDecode, BeforeValidator(_words)]
 Keys = Annotated[dict[str, SecretStr], NoDecode, BeforeValidator(_keys)]
+Servers = Annotated[str, AfterValidator(_servers)]
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
 Addresses = Annotated[list[str], NoDecode, BeforeValidator(_words), AfterValidator(_host_port)]
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True)
 
     # Listeners
     host: str = "0.0.0.0"  # noqa: S104 - in a container the listener must be reachable; `ringlog up` says 127.0.0.1
@@ -66,7 +72,7 @@ class Settings(BaseSettings):
 
     # Credentials
     webhook_keys: Keys = {}
-    webhook_header: str = "authorization"
+    webhook_header: HeaderName = "authorization"
     ops_key: SecretStr | None = None
     identity_key: SecretStr | None = None
 
@@ -78,7 +84,7 @@ class Settings(BaseSettings):
     caller_metadata_key: str | None = None
 
     # Kafka
-    kafka_bootstrap_servers: str | None = None
+    kafka_bootstrap_servers: Servers | None = None
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
     kafka_sasl_username: str | None = None
@@ -114,8 +120,8 @@ class Settings(BaseSettings):
             self.kafka_sasl_username and self.kafka_sasl_password
         ):
             raise ValueError(
-                "KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD are needed"
-                f" with RINGLOG_KAFKA_SECURITY_PROTOCOL={self.kafka_security_protocol}"
+                f"{PREFIX}KAFKA_SASL_USERNAME and {PREFIX}KAFKA_SASL_PASSWORD are needed"
+                f" with {PREFIX}KAFKA_SECURITY_PROTOCOL={self.kafka_security_protocol}"
             )
         return self
 
@@ -155,10 +161,10 @@ class Settings(BaseSettings):
         """Raises `SettingsError` without a key: every process must compute the same caller."""
         key = self.identity_key.get_secret_value() if self.identity_key else ""
         if len(key) < MIN_IDENTITY_KEY_LENGTH:
-            raise missing(
-                "IDENTITY_KEY",
-                f"it keys the hash of a caller: at least {MIN_IDENTITY_KEY_LENGTH} random characters,"
-                " the same for every process and for ever (for example from `openssl rand -hex 32`)",
+            raise SettingsError(
+                f"{PREFIX}IDENTITY_KEY is {'too short' if key else 'not set'}: it keys the hash of a caller and needs"
+                f" at least {MIN_IDENTITY_KEY_LENGTH} random characters, the same for every process and for ever"
+                " (for example from `openssl rand -hex 32`)."
             )
         return CallerIdentity(key.encode(), self.own_numbers, self.default_region, self.caller_metadata_key)
 
@@ -173,11 +179,10 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         first = error.errors()[0]
-        place = str(first["loc"][0]).upper() if first["loc"] else ""
         reason = str(first["msg"]).removeprefix("Value error, ")
-        name = PREFIX + place if place else PREFIX.rstrip("_") + "_" + reason.split(" ", 1)[0]
-        if not place:
-            reason = reason.split(" ", 1)[1]
+        if not first["loc"]:  # about several settings, which it names itself
+            raise SettingsError(f"{reason}.") from None
+        name = PREFIX + str(first["loc"][0]).upper()
         raise SettingsError(f"{name} is wrong: {reason}{_said(name)}.") from None
 
 

@@ -31,8 +31,9 @@ def check_fact(name: str, value: Any) -> None:
         )
     try:
         size = len(msgspec.json.encode(value))
-    except (TypeError, ValueError, UnicodeEncodeError, RecursionError) as error:
-        raise FactError(f"the fact {name!r} is no JSON value: {error}") from None
+        msgspec.msgpack.encode(value)  # as the state keeps it, which knows no integers of more than 64 bits
+    except (TypeError, ValueError, UnicodeEncodeError, OverflowError, RecursionError) as error:
+        raise FactError(f"the fact {name!r} can't be kept: {error}") from None
     if size > MAX_FACT_BYTES:
         raise FactError(f"the fact {name!r} has {size} bytes as JSON; at most {MAX_FACT_BYTES} are kept")
 

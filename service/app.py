@@ -1,6 +1,7 @@
 """The service's composition root: everything that it is made of is wired here, and nowhere else."""
 
 import asyncio
+from contextlib import suppress
 
 from starlette.applications import Starlette
 from starlette.routing import Route
@@ -59,9 +60,12 @@ class Service:
             ],
             exception_handlers=JSON_ERRORS,
         )
+        self.public.router.redirect_slashes = False  # a POST that is redirected is a lost one; and so it is JSON
         facts = (
             fact_routes(
-                FactBook(self._journal, identity, clock), self._reader, Keys("authorization", [settings.ops_key])
+                FactBook(self._journal, identity, clock),
+                self._reader,
+                Keys("authorization", [settings.ops_key], "RINGLOG_OPS_KEY"),
             )
             if settings.ops_key
             else []
@@ -86,7 +90,7 @@ class Service:
         refresh = asyncio.create_task(self._refresh_state(), name="refresh state")
         stopping = asyncio.create_task(stop.wait())
         self._log.info("the service listens", port=self.ports[0], ops_port=self.ports[1])
-        await asyncio.wait({stopping, journal}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({stopping, journal, refresh}, return_when=asyncio.FIRST_COMPLETED)
         # Listeners first, then the journal: a request in flight still gets its acknowledgement.
         await self._public_server.stop(DRAIN_S)
         journal_stop.set()
@@ -94,7 +98,9 @@ class Service:
         await self._ops_server.stop(1.0)
         self._reader.close()
         stopping.cancel()
-        await journal
+        for task in (journal, refresh):
+            with suppress(asyncio.CancelledError):
+                await task
         self._log.info("the service has stopped")
 
     async def _refresh_state(self) -> None:

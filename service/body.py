@@ -1,6 +1,7 @@
 """Reading a request's body, within limits of size and time."""
 
 import asyncio
+import contextlib
 import hashlib
 
 from starlette.types import Receive
@@ -35,37 +36,37 @@ class BodyIncomplete(ConnectionError):
 async def read_body(receive: Receive, limit: int) -> bytes:
     """Raises `BodyTooLarge` or `BodyIncomplete`."""
     parts: list[bytes] = []
+    size, more = 0, True
     try:
         async with asyncio.timeout(BODY_DEADLINE_S):
-            more = True
-            size = 0
             while more and size <= limit:
                 more = await _next(receive, parts)
                 size += len(parts[-1])
-            if size > limit:
-                raise await _too_large(receive, parts, more)
-    except TimeoutError:
+    except (TimeoutError, ConnectionError):
         raise BodyIncomplete(b"".join(parts)) from None
+    if size > limit:
+        raise await _too_large(receive, parts, more)
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 async def _next(receive: Receive, parts: list[bytes]) -> bool:
-    """Appends one part; whether more will come."""
+    """Appends one part; whether more will come. Raises `ConnectionError`."""
     message = await receive()
     if message["type"] == "http.disconnect":
-        raise BodyIncomplete(b"".join(parts))
+        raise ConnectionError
     parts.append(message.get("body", b""))
     return bool(message.get("more_body"))
 
 
 async def _too_large(receive: Receive, parts: list[bytes], more: bool) -> BodyTooLarge:
-    head = b"".join(parts)[:HEAD_BYTES]
-    digest, size = hashlib.sha256(), 0
-    while True:
-        for part in parts:
-            digest.update(part)
-            size += len(part)
-        parts.clear()
-        if not more or size > READ_ON_BYTES:
-            return BodyTooLarge(head, size, digest.hexdigest())
-        more = await _next(receive, parts)
+    """Reads on, but keeps no more than the head."""
+    received = b"".join(parts)
+    head, size, digest = received[:HEAD_BYTES], len(received), hashlib.sha256(received)
+    with contextlib.suppress(TimeoutError, ConnectionError):  # then size and hash are of what came
+        async with asyncio.timeout(BODY_DEADLINE_S):
+            while more and size <= READ_ON_BYTES:
+                parts.clear()
+                more = await _next(receive, parts)
+                size += len(parts[0])
+                digest.update(parts[0])
+    return BodyTooLarge(head, size, digest.hexdigest())

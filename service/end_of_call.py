@@ -20,13 +20,13 @@ from service.auth import Keys
 from service.body import BodyIncomplete, BodyTooLarge, read_body
 from service.journal import Entry, Journal, NotDurable
 from service.quarantine import Quarantine
-from service.responses import CHALLENGE, UNAUTHORIZED, error_body, send_json
+from service.responses import CLOSE, error_body, send_json
+from service.session import MAX_SESSION_ID_CHARACTERS, TOO_LONG
 
 WEBHOOK = "end-of-call"
 
 RETRY_AFTER_S = 2  # a broker that was restarted takes about as long
 
-_NOT_DURABLE = error_body("The event could not be made durable; send it again.", "unavailable")
 _REDACTED_WHOLE = msgspec.Raw(msgspec.json.encode(REDACTED))
 
 
@@ -43,6 +43,21 @@ class Answer(NamedTuple):
     status: int
     body: bytes
     headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+_UNAVAILABLE = Answer(
+    503,
+    error_body("The event could not be made durable; send it again.", "unavailable"),
+    ((b"retry-after", b"%d" % RETRY_AFTER_S),),
+)
+
+
+class Ended(NamedTuple):
+    """An event, ready to be published, and the names by which a log line knows it."""
+
+    entry: Entry
+    id: str
+    session_id: str
 
 
 class EndOfCallWebhook:
@@ -74,13 +89,13 @@ class EndOfCallWebhook:
         started = time.perf_counter()
         if not self._keys.admits(scope["headers"]):
             REQUESTS.labels(WEBHOOK, "401").inc()
-            await send_json(send, 401, UNAUTHORIZED, CHALLENGE)
+            await send_json(send, 401, self._keys.refusal, self._keys.challenge)
             return
         try:
             answer = await self._accept(scope, receive)
         except NotDurable as error:
-            self._log.error("an event is not durable", reason=str(error))
-            answer = Answer(503, _NOT_DURABLE, ((b"retry-after", b"%d" % RETRY_AFTER_S),))
+            self._log.error("a rejected webhook is not durable", reason=str(error))
+            answer = _UNAVAILABLE
         if answer.status == 200:
             self._ok.inc()
         else:
@@ -93,28 +108,33 @@ class EndOfCallWebhook:
             received = await read_body(receive, self._max_body_bytes)
         except BodyTooLarge as error:
             sentence = f"The body is larger than {self._max_body_bytes} bytes (RINGLOG_MAX_BODY_BYTES)."
-            await self._quarantine.keep(
-                WEBHOOK, "too-large", sentence, error.head, size=error.size, digest=error.sha256
-            )
-            return Answer(413, error_body(sentence, "too-large"))
+            await self._quarantine.keep_head(WEBHOOK, "too-large", sentence, error)
+            return Answer(413, error_body(sentence, "too-large"), CLOSE)
         except BodyIncomplete as error:
             sentence = "The body did not arrive whole."
             await self._quarantine.keep(WEBHOOK, "incomplete", sentence, error.received)
-            return Answer(408, error_body(sentence, "incomplete"))
+            return Answer(408, error_body(sentence, "incomplete"), CLOSE)
         try:
-            entry, id_ = self._event(received, scope["query_string"])
+            event = self._event(received, scope["query_string"])
         except Unacceptable as error:
             await self._quarantine.keep(WEBHOOK, error.reason, str(error), received)
             return Answer(error.status, error_body(str(error), error.reason))
-        await self._journal.publish(entry)
-        return Answer(200, b'{"event_id":"%s"}' % id_.encode())
+        try:
+            await self._journal.publish(event.entry)
+        except NotDurable as error:
+            self._log.error("not durable", reason=str(error), session_id=event.session_id, event_id=event.id)
+            return _UNAVAILABLE
+        self._log.debug("durable", session_id=event.session_id, event_id=event.id)
+        return Answer(200, b'{"event_id":"%s"}' % event.id.encode())
 
-    def _event(self, received: bytes, query: bytes) -> tuple[Entry, str]:
+    def _event(self, received: bytes, query: bytes) -> Ended:
         """The event of a body. Raises `Unacceptable`."""
         members, call = _read(received)
         session_id = _session_id(call, query)
         if session_id is None:
             raise Unacceptable("no-session", "There is no session_id: an end of call must name its session.")
+        if len(session_id) > MAX_SESSION_ID_CHARACTERS:
+            raise Unacceptable("session-too-long", TOO_LONG)
         voip_from, voip_to = (identifier(call.voip.from_), identifier(call.voip.to)) if call.voip else (None, None)
         caller, direction = self._identity.identify(session_id, voip_from, voip_to, call.metadata_map())
         self._redact(members, session_id)
@@ -133,10 +153,14 @@ class EndOfCallWebhook:
         if len(value) > self._max_event_bytes:
             raise Unacceptable("too-large", "The event would be too large for its topic.", 413)
         key = caller.id.encode()
-        return Entry(CALLS_ENDED, key, key, value, headers_of(ENDED, id_, now, session_id)), id_
+        return Ended(Entry(CALLS_ENDED, key, key, value, headers_of(ENDED, id_, now, session_id)), id_, session_id)
 
     def _redact(self, members: Members, session_id: str) -> None:
         if (config := members.get("agent_config")) is None:
+            return
+        if bytes(config).startswith(b'"'):
+            # JSON inside of a string, perhaps: nothing tells what in it is a secret.
+            members["agent_config"] = _REDACTED_WHOLE
             return
         try:
             members["agent_config"] = redact_agent_config(config)

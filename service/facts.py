@@ -40,8 +40,9 @@ class FactBook:
     async def write(self, number: str, facts: Mapping[str, Any]) -> int:
         """Sets each fact, or deletes it where the value is None. How many. Raises `FactError`, `NotDurable`."""
         caller_id = self.caller_id(number)
-        if len(facts) > MAX_FACTS:
-            raise FactError(f"{len(facts)} facts are too many for one caller: at most {MAX_FACTS}")
+        kept = sum(value is not None for value in facts.values())
+        if kept > MAX_FACTS:
+            raise FactError(f"{kept} facts are too many for one caller: at most {MAX_FACTS}")
         for name, value in facts.items():
             check_fact(name, value)
         entries = [self._entry(caller_id, name, value) for name, value in facts.items()]
@@ -66,9 +67,7 @@ def fact_routes(book: FactBook, reader: ProfileReader, keys: Keys) -> list[BaseR
 
     async def facts(request: Request) -> Response:
         if not keys.admits(request.scope["headers"]):
-            return json_response(
-                {"error": "The credential is missing or wrong: send `authorization: Bearer <RINGLOG_OPS_KEY>`."}, 401
-            )
+            return Response(keys.refusal, 401, {"www-authenticate": "Bearer"}, media_type="application/json")
         number = request.path_params["number"]
         try:
             if request.method == "PUT":

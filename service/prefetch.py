@@ -17,7 +17,8 @@ from service.auth import Keys
 from service.journal import Entry, Journal
 from service.prompts import Prompts
 from service.quarantine import Quarantine
-from service.responses import CHALLENGE, UNAUTHORIZED, send_json
+from service.responses import send_json
+from service.session import MAX_SESSION_ID_CHARACTERS, TOO_LONG
 from state.reader import ProfileReader
 
 WEBHOOK = "prefetch"
@@ -55,7 +56,7 @@ class PrefetchWebhook:
         started = time.perf_counter()
         if not self._keys.admits(scope["headers"]):
             REQUESTS.labels(WEBHOOK, "401").inc()
-            await send_json(send, 401, UNAUTHORIZED, CHALLENGE)
+            await send_json(send, 401, self._keys.refusal, self._keys.challenge)
             return
         received: bytes = scope["query_string"]
         try:
@@ -89,6 +90,9 @@ class PrefetchWebhook:
             body = answer(profile, self._prompts, query.agent_id)
         if not session_id:
             self._quarantine.keep_soon(WEBHOOK, "no-session", NO_SESSION, received)
+            return body, None
+        if len(session_id) > MAX_SESSION_ID_CHARACTERS:
+            self._quarantine.keep_soon(WEBHOOK, "session-too-long", TOO_LONG, received)
             return body, None
         id_ = event_id(PREFETCHED, session_id, received)
         now = self._clock()

@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import ChainableUndefined, Environment, Template, TemplateError, TemplateSyntaxError, nodes
-from jinja2.exceptions import SecurityError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import ChainableUndefined, Template, TemplateError, TemplateSyntaxError
 
 from runtime.logs import logger
 from runtime.metrics import TEMPLATE_ERRORS
 from runtime.settings import SettingsError
+from service.template_bounds import BoundedEnvironment, parse_bounded
 
 SUFFIX = ".j2"
 DEFAULT = "default"
@@ -19,32 +18,16 @@ BUILT_IN = Path(__file__).with_name("templates") / f"{DEFAULT}{SUFFIX}"
 MAX_TEMPLATE_CHARACTERS = 32 * 1024
 MAX_PROMPT_CHARACTERS = 8 * 1024  # a prompt that fills the agent's context window helps nobody
 
-# A product of a text or list and a number, a power, or a padded format makes gigabytes out of a few characters.
-_GROWING_OPERATORS = frozenset(("*", "**", "%"))
-_GROWING_FILTERS = frozenset(("center", "indent", "format", "wordwrap", "batch", "slice", "pprint", "xmlattr"))
-_GROWING_GLOBALS = ("range", "lipsum", "cycler", "joiner", "namespace")
-_BIG = 1_000_000
 
-
-class _Environment(ImmutableSandboxedEnvironment):
-    intercepted_binops = _GROWING_OPERATORS
-
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        if not all(isinstance(side, int | float) and abs(side) < _BIG for side in (left, right)):
-            raise SecurityError(f"{operator} works on numbers below {_BIG} only")
-        if operator == "**" and abs(right) > 8:
-            raise SecurityError("the exponent is at most 8")
-        return super().call_binop(context, operator, left, right)
-
-
-def _environment() -> Environment:
+def _environment() -> BoundedEnvironment:
     # Missing values are empty at any depth: a template never breaks because a caller is new.
-    environment = _Environment(undefined=ChainableUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
-    for name in _GROWING_FILTERS:
-        environment.filters.pop(name, None)
-    for name in _GROWING_GLOBALS:
-        environment.globals.pop(name, None)
-    return environment
+    return BoundedEnvironment(
+        undefined=ChainableUndefined,
+        finalize=lambda value: "" if value is None else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,
+    )
 
 
 class Prompts:
@@ -74,27 +57,20 @@ class Prompts:
             return ""
 
     def _load(self, path: Path) -> Template:
-        source = path.read_text(encoding="utf-8")
+        try:
+            source = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"The prompt template {path} can't be read: {error}.") from None
         if len(source) > MAX_TEMPLATE_CHARACTERS:
             raise SettingsError(f"The prompt template {path} is longer than {MAX_TEMPLATE_CHARACTERS} characters.")
         try:
-            _check_loops(self._environment.parse(source))
+            parse_bounded(self._environment, source)
             template = self._environment.from_string(source)
         except TemplateSyntaxError as error:
             raise SettingsError(
                 f"The prompt template {path} is wrong in line {error.lineno}: {error.message}."
             ) from None
-        except (TemplateError, KeyError) as error:
+        except (TemplateError, RecursionError) as error:
             raise SettingsError(f"The prompt template {path} is wrong: {error}.") from None
         template.name = path.name
         return template
-
-
-def _check_loops(template: nodes.Template) -> None:
-    """One loop over what we know of a caller is short; a loop in a loop, or a macro that calls itself, need not be."""
-    for loop in template.find_all(nodes.For):
-        inner = [found for part in loop.body for found in [part, *part.find_all(nodes.For)]]
-        if loop.recursive or any(isinstance(found, nodes.For) for found in inner):
-            raise TemplateSyntaxError("a loop inside a loop is not allowed here", loop.lineno)
-    for macro in template.find_all((nodes.Macro, nodes.CallBlock, nodes.Include, nodes.Import, nodes.Extends)):
-        raise TemplateSyntaxError(f"{type(macro).__name__.lower()} is not allowed here", macro.lineno)

@@ -21,8 +21,5 @@ def error_body(sentence: str, reason: str) -> bytes:
     return msgspec.json.encode({"error": sentence, "reason": reason})
 
 
-UNAUTHORIZED = error_body(
-    "The credential is missing or wrong: send `authorization: Bearer <secret>` with one of RINGLOG_WEBHOOK_KEYS.",
-    "unauthorized",
-)
-CHALLENGE: Sequence[Header] = ((b"www-authenticate", b"Bearer"),)
+# For a request of which something is still to come that nobody wants any more.
+CLOSE: tuple[Header, ...] = ((b"connection", b"close"),)

@@ -72,17 +72,16 @@ class Lane:
         if self._task is None and not self._armed:
             self._armed = True
             if self._linger_s:
-                self._loop.call_later(self._linger_s, self._start)
+                self._loop.call_later(self._until_next_round_s(), self._start)
             else:
                 self._loop.call_soon(self._start)
         return batch.done
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, reason: str) -> None:
         """Everything that waits: the producer is gone."""
         if self._task is not None:
             self._task.cancel()
-        while (batch := self._next()) is not None:
-            self._settle(batch, NotDurable(str(error)))
+        self._fail_waiting(reason)
 
     async def drained(self) -> None:
         """When nothing waits any more."""
@@ -102,6 +101,14 @@ class Lane:
         if self._task is None:
             self._task = self._loop.create_task(self._send_all())
 
+    def _until_next_round_s(self) -> float:
+        """Rounds are the same for all lanes that linger: what they send at once shares a request to the broker."""
+        return self._linger_s - self._loop.time() % self._linger_s
+
+    def _fail_waiting(self, reason: str) -> None:
+        while (batch := self._next()) is not None:
+            self._settle(batch, NotDurable(reason))
+
     def _next(self) -> _Batch | None:
         if self._full:
             return self._full.popleft()
@@ -116,6 +123,8 @@ class Lane:
                 except asyncio.CancelledError:
                     self._settle(batch, NotDurable("the connection to Kafka was given up"))
                     raise
+                if self._linger_s and not self._full:
+                    await asyncio.sleep(self._until_next_round_s())  # or load would make batches small, not large
         finally:
             self._task = None
 
@@ -129,6 +138,7 @@ class Lane:
         except Exception as error:
             reason = "no acknowledgement in time" if isinstance(error, TimeoutError) else repr(error)
             self._settle(batch, NotDurable(reason))
+            self._fail_waiting(reason)  # behind one deadline nobody waits for another
             self._on_failure(error)
         else:
             self._ack_seconds.observe(time.perf_counter() - started)
