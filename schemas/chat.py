@@ -5,13 +5,16 @@ from typing import Any, Literal
 
 import msgspec
 
-from schemas.lenient import NULL, UNREADABLE
+from schemas.lenient import NULL, UNREADABLE, nests_deeper
 
 # literal_eval builds a syntax tree some hundred times the size of its text: a longer one is not parsed.
 MAX_PYTHON_REPR_LENGTH = 256 * 1024
 
 # As text: nothing, and the ways in which JSON and Python write that.
 _NOTHING = frozenset(("", "null", "None"))
+
+# A chat nests four deep, a function's parameters some more. What nests like this is an attack, or broken.
+MAX_DEPTH = 64
 
 State = Literal["ok", "none", "unreadable"]
 
@@ -85,7 +88,9 @@ def _list_of(raw: msgspec.Raw) -> tuple[State, list[Any]]:
         value = _parsed(value)
     elif value is None:
         return "none", []
-    return ("ok", value) if isinstance(value, list) else ("unreadable", [])
+    if not isinstance(value, list) or nests_deeper(value, MAX_DEPTH):
+        return "unreadable", []
+    return "ok", value
 
 
 def _parsed(text: str) -> Any:

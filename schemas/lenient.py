@@ -77,3 +77,21 @@ _ESCAPE = re.compile(
 def mend_surrogates(raw: bytes) -> bytes:
     """The same JSON with each lone surrogate escape as U+FFFD, the character for what is no character."""
     return _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], raw)
+
+
+def nests_deeper(value: Any, levels: int) -> bool:
+    """Whether lists and objects lie in each other deeper than that. By itself it does not recurse.
+
+    Where decoders and encoders give up depends on how deep their caller is; a limit of our own is the same everywhere.
+    """
+    layer = [value]
+    for _ in range(levels + 1):
+        layer = [
+            inner
+            for outer in layer
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not layer:
+            return False
+    return True

@@ -7,7 +7,7 @@ import msgspec
 from schemas.end_of_call import MAX_DURATION_S, MAX_TIMESTAMP_S, EndOfCall, decode_end_of_call
 from schemas.event import decode_envelope
 from schemas.facts import CallerFact, FactError, check_fact, parse_fact_key
-from schemas.lenient import NULL, UNREADABLE
+from schemas.lenient import NULL, UNREADABLE, nests_deeper
 from schemas.money import MoneyError, micros_of_json
 from schemas.session_metadata import remembered
 from schemas.status import call_status
@@ -246,24 +246,9 @@ def _metadata(raw: msgspec.Raw) -> bytes:
 
 def _packed(value: Any) -> bytes:
     """As MessagePack. Raises `Unreadable` for what could not be read back: deep nesting, integers beyond 64 bits."""
-    if _depth(value) > MAX_METADATA_DEPTH:
+    if nests_deeper(value, MAX_METADATA_DEPTH):
         raise Unreadable("it is nested too deep")
     try:
         return _msgpack.encode(value)
     except OverflowError:
         raise Unreadable("it holds an integer of more than 64 bits") from None
-
-
-def _depth(value: Any) -> int:
-    """Of nesting; more than `MAX_METADATA_DEPTH` is not counted."""
-    depth = 0
-    level = [value]
-    while level and depth <= MAX_METADATA_DEPTH:
-        depth += 1
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, dict | list)
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-    return depth

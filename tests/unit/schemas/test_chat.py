@@ -143,3 +143,18 @@ def test_no_json_value_raises(value: object) -> None:
 @given(st.lists(st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": st.text()})))
 def test_json_and_python_say_the_same(turns: list[dict[str, str]]) -> None:
     assert chat_of(raw(turns)) == chat_of(raw(json.dumps(turns))) == chat_of(raw(repr(turns)))
+
+
+@pytest.mark.parametrize("levels", [65, 500, 900])
+def test_a_chat_that_nests_too_deep_is_unreadable_wherever_it_is_read(levels: int) -> None:
+    deep = "[" * levels + "]" * levels
+    assert chat_of(msgspec.Raw(f'[{{"role": "user", "content": {deep}}}]'.encode())) == Chat("unreadable")
+    assert function_calls_of(msgspec.Raw(f'[{{"name": "f", "params": {deep}}}]'.encode())) == FunctionCalls(
+        "unreadable"
+    )
+
+
+def test_a_chat_of_parts_in_parts_is_readable() -> None:
+    parts = "[" * 20 + '"hello"' + "]" * 20
+    (turn,) = chat_of(msgspec.Raw(f'[{{"role": "user", "content": {parts}}}]'.encode())).turns
+    assert turn.text == "hello"
