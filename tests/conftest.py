@@ -1,5 +1,6 @@
 """What tests stand on: a real broker, a real database, and settings under which tests don't meet each other."""
 
+import asyncio
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -16,7 +17,7 @@ from consumers.database import migrate, open_engine
 from runtime.kafka import make_admin, start_within, stop_within
 from runtime.settings import Settings, load_settings
 from runtime.topics import apply
-from tests.sources.kafka import open_kafka
+from tests.sources.kafka import open_kafka, wait_for_groups
 from tests.sources.origin import Server, require
 from tests.sources.postgres import open_postgres
 
@@ -50,7 +51,9 @@ def _address(config: pytest.Config, what: str, source: AbstractContextManager[Se
 def kafka(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Bootstrap servers of a real broker, one for the whole run."""
     with ExitStack() as stack:
-        yield _address(request.config, "Kafka", open_kafka(tmp_path_factory.mktemp("kafka")), stack)
+        servers = _address(request.config, "Kafka", open_kafka(tmp_path_factory.mktemp("kafka")), stack)
+        asyncio.run(wait_for_groups(load_settings(kafka_bootstrap_servers=servers)))
+        yield servers
 
 
 @pytest.fixture(scope="session")

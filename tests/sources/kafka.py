@@ -1,12 +1,17 @@
 """Where the tests' Kafka comes from: a given one, a container, or the embedded one of `ringlog up`."""
 
+import asyncio
 import socket
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+from aiokafka.errors import GroupCoordinatorNotAvailableError
+
+from runtime.kafka import make_admin, start_within, stop_within
 from runtime.local_kafka import LocalKafka, LocalKafkaError
+from runtime.settings import Settings
 from tests.sources.origin import Server, Unavailable, first_available, given
 
 IMAGE = "apache/kafka:4.3.1"
@@ -68,6 +73,21 @@ def _embedded(directory: Path) -> Iterator[Server]:
         yield Server(kafka.bootstrap_servers, f"embedded, {kafka.describe()}")
     finally:
         kafka.stop(0)  # at once: its data goes with the run
+
+
+async def wait_for_groups(settings: Settings) -> None:
+    """The first group of a cluster waits for a topic to be made, seconds in a container; no test is about that."""
+    admin = make_admin(settings)
+    await start_within(admin)
+    try:
+        async with asyncio.timeout(START_DEADLINE_S):
+            while True:
+                with suppress(GroupCoordinatorNotAvailableError):
+                    await admin.find_coordinator("ringlog.tests")
+                    return
+                await asyncio.sleep(0.1)
+    finally:
+        await stop_within(admin)
 
 
 def _free_port() -> int:
