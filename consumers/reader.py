@@ -29,6 +29,7 @@ LONGEST_BATCH_MS = 24 * 60 * 60 * 1000
 # running then is fenced by the positions.
 REVOKE_GRACE_S = 5.0
 
+TELL_S = 5.0
 CANCEL_S = 1.0  # aiokafka sometimes swallows a cancellation
 
 WATCH_EVERY_S = 5.0
@@ -91,6 +92,8 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def close(self) -> None:
         """Leaves the group. Never raises, never takes longer than its deadlines."""
+        if self._telling is not None:
+            await asyncio.wait({self._telling}, timeout=CANCEL_S)
         tasks = {task for task in (self._polling, self._watching, self._telling) if task is not None}
         for task in tasks:
             task.cancel()
@@ -240,8 +243,11 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         return start
 
     async def _tell_group(self) -> None:
+        told: dict[TopicPartition, int] = {}
         try:
-            await asyncio.wait_for(self._kafka.commit(dict(self._at)), 5.0)
+            while told != self._at:  # more may have been committed meanwhile
+                told = dict(self._at)
+                await asyncio.wait_for(self._kafka.commit(told), TELL_S)
         except Exception as error:
             self._log.debug("the group was not told of its positions", error=repr(error))
 

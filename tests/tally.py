@@ -4,6 +4,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 from sqlalchemy import BigInteger, Column, Connection, Engine, MetaData, Table, Text, select
@@ -32,9 +33,11 @@ class Tally:
     name = "tally"
     topics: tuple[Topic, ...] = (CALLS_ENDED,)
 
-    def __init__(self, pause_s: float = 0.0) -> None:
+    def __init__(self, pause_s: float = 0.0, diary: Path | None = None) -> None:
+        """`diary` gets a byte for each batch begun, so that another process can tell when one is in flight."""
         self.handled: list[tuple[int, int]] = []  # also what was rolled back
         self._pause_s = pause_s
+        self._diary = diary
 
     def handle(self, tx: Connection, records: Sequence[Record]) -> None:
         self.handled += [(record.partition, record.offset) for record in records]
@@ -48,6 +51,9 @@ class Tally:
             n = msgspec.json.decode(record.value or b"", type=Counted).n
             total = tx.execute(select(tally.c.total).where(tally.c.name == self._of(record))).scalar() or 0
             upsert(tx, tally, [{"name": self._of(record), "total": total + n}])
+        if self._diary is not None:
+            with self._diary.open("ab") as diary:
+                diary.write(b".")
         time.sleep(self._pause_s)
         outbox.post(tx, self.name, [self._derived(record) for record in records])
 
@@ -72,12 +78,12 @@ def total(engine: Engine) -> int:
 
 
 def main() -> int:
-    """With the settings of the environment. `argv[1]`: how long each batch takes, in seconds."""
+    """With the settings of the environment. Arguments: how long each batch takes, in seconds, and the diary."""
     settings = load_settings()
     engine = open_engine(settings)
 
     async def consume(stop: asyncio.Event) -> int:
-        await run_consumer(settings, Tally(float(sys.argv[1])), engine, stop, [])
+        await run_consumer(settings, Tally(float(sys.argv[1]), Path(sys.argv[2])), engine, stop, [])
         return 0
 
     return run(consume)

@@ -343,22 +343,27 @@ async def test_a_missing_topic_is_waited_for(settings: Settings) -> None:
             await until(lambda: total(engine) == 2)
 
 
-async def test_a_killed_process_neither_loses_nor_doubles(prepared: Settings) -> None:
-    """Exactly once through `kill -9` at whatever it is doing, of two processes on PostgreSQL and one on SQLite."""
+@pytest.mark.timeout(300)
+async def test_a_killed_process_neither_loses_nor_doubles(prepared: Settings, tmp_path: Path) -> None:
+    """Exactly once through `kill -9` in the middle of batches, of two processes on PostgreSQL and one on SQLite."""
     count = 2 if prepared.database.startswith("postgresql") else 1
     chance = random.Random(1)
     published = 0
+    diary = tmp_path / "diary"
+    diary.touch()
     with opened(prepared) as engine:
-        processes = [start_process(prepared) for _ in range(count)]
+        processes = [start_process(prepared, diary) for _ in range(count)]
         try:
-            for _ in range(5):
+            for _ in range(3):
+                begun = diary.stat().st_size
                 await publish(prepared, [Counted(1)] * 50)
                 published += 50
-                await asyncio.sleep(chance.uniform(0.2, 2.0))
+                await until(grown(diary, begun), 60)  # a process starts, and the group waits ten seconds for a dead one
+                await asyncio.sleep(chance.uniform(0.0, 0.8))
                 victim = chance.randrange(count)
                 processes[victim].kill()
                 processes[victim].wait()
-                processes[victim] = start_process(prepared)
+                processes[victim] = start_process(prepared, diary)
             await until(lambda: total(engine) == published, 60)
             await until(lambda: outbox_is_empty(engine), 60)
             for process in processes:
@@ -372,18 +377,20 @@ async def test_a_killed_process_neither_loses_nor_doubles(prepared: Settings) ->
     assert len(ids) == published
 
 
-async def test_a_zombie_that_wakes_up_writes_nothing(on_postgres: Settings) -> None:
+async def test_a_zombie_that_wakes_up_writes_nothing(on_postgres: Settings, tmp_path: Path) -> None:
     await publish(on_postgres, [Counted(1)] * 10)
+    diary = tmp_path / "diary"
+    diary.touch()
     with opened(on_postgres) as engine:
-        zombie = start_process(on_postgres, pause_s=0.5)
+        zombie = start_process(on_postgres, diary)
         try:
             await until(lambda: total(engine) > 0)
+            begun = diary.stat().st_size
             await publish(on_postgres, [Counted(1)] * 100)
-            await asyncio.sleep(0.3)
+            await until(grown(diary, begun))
             zombie.send_signal(signal.SIGSTOP)
             async with running(on_postgres, Tally(), engine):
-                # Its lease in the group ends after ten seconds; its transaction, if it had one, must end too.
-                await asyncio.sleep(12)
+                await asyncio.sleep(12)  # the group throws it out after ten; its transaction stays open
                 zombie.send_signal(signal.SIGCONT)
                 await until(lambda: total(engine) == 110, 40)
                 await publish(on_postgres, [Counted(1)] * 10)
@@ -395,7 +402,11 @@ async def test_a_zombie_that_wakes_up_writes_nothing(on_postgres: Settings) -> N
             zombie.wait()
 
 
-def start_process(settings: Settings, pause_s: float = 0.02) -> subprocess.Popen[bytes]:
+def grown(file: Path, size: int) -> Callable[[], bool]:
+    return lambda: file.stat().st_size > size
+
+
+def start_process(settings: Settings, diary: Path, pause_s: float = 0.5) -> subprocess.Popen[bytes]:
     environment = {
         **os.environ,
         f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
@@ -405,7 +416,7 @@ def start_process(settings: Settings, pause_s: float = 0.02) -> subprocess.Popen
         f"{PREFIX}OPS_PORT": "0",
     }
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.tally", str(pause_s)],
+        [sys.executable, "-m", "tests.tally", str(pause_s), str(diary)],
         cwd=REPOSITORY,
         env=environment,
         stderr=subprocess.DEVNULL,
