@@ -144,8 +144,13 @@ async def _abandon(client: AIOKafkaProducer | AIOKafkaConsumer | AIOKafkaAdminCl
     sender: asyncio.Task[None] | None = client._sender.sender_task
     if sender is not None:
         sender.cancel()
-    # The sender, when it is cancelled, waits for its requests; without a connection they end at once.
+    # The sender, when it is cancelled, waits for its requests. Without a connection they end at once, but then they
+    # wait for news of the cluster, which nobody will ask for any more.
     await client.client.close()
+    if (news := client.client._md_update_fut) is None:
+        news = client.client._md_update_fut = asyncio.get_running_loop().create_future()
+    if not news.done():
+        news.set_result(False)
     if sender is not None:
         await asyncio.wait({sender})
 
