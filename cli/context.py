@@ -10,7 +10,6 @@ from rich.console import Console
 
 from cli.running import NotRunning, find
 from cli.secrets import read_secrets
-from runtime.kafka import KafkaUnavailable
 from runtime.logs import configure_logs
 from runtime.settings import Settings, SettingsError, load_settings
 
@@ -61,6 +60,6 @@ def explained() -> Iterator[None]:
     except SettingsError as error:
         complain(str(error))
         raise typer.Exit(EXIT_SETTINGS) from None
-    except KafkaUnavailable as error:
+    except ConnectionError as error:  # Kafka or the database, with a sentence of ours
         complain(str(error))
         raise typer.Exit(EXIT_FAILED) from None
