@@ -1,0 +1,154 @@
+"""Prompt templates: chosen by agent, never broken by what is missing, and bounded."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from runtime.settings import SettingsError
+from service.prompts import MAX_PROMPT_CHARACTERS, Prompts
+
+
+def rendered(folder: Path, source: str, **values: object) -> str:
+    (folder / "default.j2").write_text(source)
+    return Prompts(folder).render(None, values)
+
+
+def refusal(folder: Path, source: str) -> str:
+    (folder / "default.j2").write_text(source)
+    with pytest.raises(SettingsError) as refused:
+        Prompts(folder)
+    return str(refused.value)
+
+
+def test_an_agent_has_its_own_template_and_the_others_the_default(tmp_path: Path) -> None:
+    (tmp_path / "default.j2").write_text("default")
+    (tmp_path / "-OmNNf485Na8Bw82RSfz.j2").write_text("of the agent")
+    (tmp_path / "notes.txt").write_text("{% wrong")
+    prompts = Prompts(tmp_path)
+    assert prompts.render("-OmNNf485Na8Bw82RSfz", {}) == "of the agent"
+    for other in (None, "", "-Om", "../default", "-OmNNf485Na8Bw82RSfz.j2", "/etc/passwd", "a" * 10_000, "\0"):
+        assert prompts.render(other, {}) == "default"
+
+
+def test_without_a_folder_the_built_in_prompt_speaks_of_earlier_calls_only() -> None:
+    prompts = Prompts(None)
+    assert prompts.render(None, {}) == ""
+    assert prompts.render(None, {"calls": 0}) == ""
+    assert prompts.render(None, {"calls": 1}) == "This caller has called 1 time before."
+    values = {"calls": 2, "last_call_at": "2026-01-31T09:30:00.000001Z"}
+    assert prompts.render(None, values) == "This caller has called 2 times before, the last time on 2026-01-31."
+
+
+def test_a_folder_without_a_default_falls_back_to_the_built_in_one(tmp_path: Path) -> None:
+    (tmp_path / "a.j2").write_text("A")
+    assert Prompts(tmp_path).render("b", {"calls": 1}) == "This caller has called 1 time before."
+
+
+@pytest.mark.parametrize(
+    ("source", "prompt"),
+    [
+        ("a{{ missing }}b", "ab"),
+        ("a{{ missing.deeper.still }}b", "ab"),
+        ("a{{ missing['x'][3].y }}b", "ab"),
+        ("a{{ none }}b", "ab"),
+        ("{{ missing | default('x') }}", "x"),
+        ("{{ missing | upper }}", ""),
+        ("{% for x in missing %}{{ x }}{% endfor %}.", "."),
+        ("{% for name, value in facts.items() %}{{ name }}={{ value }} {% endfor %}", "tier=gold balance=12.5"),
+        ("{% if facts.tier == 'gold' %}Gold.{% endif %}", "Gold."),
+        ("{% set tier = facts.tier | default('none') | upper %}{{ tier }}", "GOLD"),
+        ("{{ facts.keys() | join(', ') }}", "tier, balance"),
+        ("{{ facts | tojson }}", '{"balance": 12.5, "tier": "gold"}'),
+        ("{{ (facts.balance * 2) | round(1) }}", "25.0"),
+        ("{{ facts.balance | round(10**8, 'ceil') }}", ""),
+        ("{{ 'a' ~ facts.tier }}", "agold"),
+    ],
+)
+def test_what_a_template_can_say(tmp_path: Path, source: str, prompt: str) -> None:
+    assert rendered(tmp_path, source, facts={"tier": "gold", "balance": 12.5}, none=None) == prompt
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% for a in x %}{% for b in x %}{% endfor %}{% endfor %}",
+        "{% for a in x %}{% if a %}{% for b in x %}{% endfor %}{% endif %}{% endfor %}",
+        "{% for a in x recursive %}{{ loop(a) }}{% endfor %}",
+        "{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}",
+        "{% block a %}{{ self.a() }}{% endblock %}",
+        "{% include 'default.j2' %}",
+        "{% extends 'default.j2' %}",
+        "{% import 'default.j2' as d %}",
+        "{% set a = 'x' ~ 'x' %}",
+        "{% set a = x + x %}",
+        "{% set a = [x, x] %}",
+        "{% set a %}{{ x }}{{ x }}{% endset %}",
+        "{% with a = x %}{% endwith %}",
+        "{% set a = x | tojson %}",
+        "{% filter upper %}a{% endfilter %}",
+        "{{ x | tojson | tojson }}",
+        "{{ x | join('a') | join('b') }}",
+        "{{ x | join(x) }}",
+        "{{ x | join('" + "y" * 200 + "') }}",
+        "{{ 'x' | center(10**9) }}",
+        "{{ 'x' | indent(10**9) }}",
+        "{{ '%1000000000d' | format(1) }}",
+        "{{ x | replace('a', 'b') }}",
+        "{{ x | map('upper') }}",
+        "{{ 'x'.ljust(10**9) }}",
+        "{{ 'x'.zfill(10**9) }}",
+        "{{ '{:>1000000000}'.format(1) }}",
+        "{{ ''.__class__() }}",
+        "{{ range(10) }}",
+        "{{ lipsum() }}",
+        "{{ cycler('a') }}",
+        "{{ x['pop']() }}",
+    ],
+)
+def test_what_could_grow_is_refused_at_the_start(tmp_path: Path, source: str) -> None:
+    said = refusal(tmp_path, "one\n" + source)
+    assert f"The prompt template {tmp_path / 'default.j2'} is wrong in line 2: " in said
+    assert "not allowed here." in said
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ 'x' * 10**9 }}",
+        "{{ x * 1000000 }}",
+        "{{ 9 ** 9999999 }}",
+        "{{ 9 ** 99 ** 99 }}",
+        "{{ '%1000000000d' % 1 }}",
+        "{{ ''.__class__.__mro__ }}",
+        "{{ 1 / 0 }}",
+        "{{ x.y.z | first }}",
+    ],
+)
+def test_what_is_found_out_only_later_gives_an_empty_prompt_at_once(tmp_path: Path, source: str) -> None:
+    started = time.perf_counter()
+    assert rendered(tmp_path, source, x="text") == ""
+    assert time.perf_counter() - started < 1
+
+
+def test_a_prompt_has_an_end(tmp_path: Path) -> None:
+    assert len(rendered(tmp_path, "{{ x }}" * 10, x="y" * 8000)) == MAX_PROMPT_CHARACTERS
+
+
+def test_a_template_that_is_wrong_is_named_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "default.j2"
+    assert refusal(tmp_path, "one\ntwo {% if %}").startswith(f"The prompt template {path} is wrong in line 2: ")
+    assert f"{path} is wrong in line 1" in refusal(tmp_path, "{{ x | nofilter }}")
+    assert refusal(tmp_path, "x" * 40_000) == f"The prompt template {path} is longer than 32768 characters."
+
+
+def test_what_can_t_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "agent.j2").write_bytes(b"\xff\xfe")
+    with pytest.raises(SettingsError, match=r"agent\.j2 can't be read"):
+        Prompts(tmp_path)
+    (tmp_path / "agent.j2").unlink()
+    (tmp_path / "agent.j2").mkdir()
+    with pytest.raises(SettingsError, match=r"agent\.j2 can't be read"):
+        Prompts(tmp_path)
+    with pytest.raises(SettingsError, match=r"RINGLOG_PROMPTS_DIR is wrong: .*nowhere is not a folder"):
+        Prompts(tmp_path / "nowhere")
