@@ -209,9 +209,10 @@ async def test_deleted_store_comes_back_the_same_under_a_running_builder(setting
     async with building(settings) as builder:
         await eventually(lambda: seen(builder) == 200)
         file = store_path(settings.state_dir) / DATA_FILE
-        before = file.stat().st_ino
-        shutil.rmtree(file.parent)
-        await eventually(lambda: file.exists() and file.stat().st_ino != before and seen(builder) == 200)
+        with file.open("rb") as held:  # else the new file might get the inode of the old one, and pass for it
+            before = os.fstat(held.fileno()).st_ino
+            shutil.rmtree(file.parent)
+            await eventually(lambda: file.exists() and file.stat().st_ino != before and seen(builder) == 200)
         await eventually(lambda: builder.health().reasons["store"] == "open")
     first = dump_of(settings.state_dir)
     shutil.rmtree(settings.state_dir)
