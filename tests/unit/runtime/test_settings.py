@@ -146,4 +146,4 @@ def test_a_url_is_shown_without_its_password() -> None:
 
 def test_settings_can_t_be_changed() -> None:
     with pytest.raises(Exception, match="frozen"):
-        load_settings().port = 1  # type: ignore[misc]
+        load_settings().port = 1
