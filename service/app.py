@@ -3,12 +3,9 @@
 import asyncio
 from contextlib import suppress
 
-from starlette.applications import Starlette
-from starlette.routing import Route
-
 from runtime.clock import Clock, system_clock
 from runtime.logs import logger
-from runtime.ops import JSON_ERRORS, ops_app
+from runtime.ops import ops_app
 from runtime.server import HttpServer
 from runtime.settings import Settings, missing
 from schemas.topics import CALLERS_FACTS, CALLS_ENDED, CALLS_PREFETCH, CALLS_REJECTED
@@ -20,6 +17,7 @@ from service.journal import Journal
 from service.prefetch import PrefetchWebhook
 from service.prompts import Prompts
 from service.quarantine import Quarantine
+from service.webhooks import Webhooks
 from state.reader import ProfileReader
 
 TOPICS = (CALLS_PREFETCH, CALLS_ENDED, CALLS_REJECTED, CALLERS_FACTS)
@@ -53,14 +51,7 @@ class Service:
             max_body_bytes=settings.max_body_bytes,
             max_event_bytes=settings.max_request_bytes,
         )
-        self.public = Starlette(
-            routes=[
-                Route("/webhooks/prefetch", prefetch, methods=["GET"]),
-                Route("/webhooks/end-of-call", end_of_call, methods=["POST"]),
-            ],
-            exception_handlers=JSON_ERRORS,
-        )
-        self.public.router.redirect_slashes = False  # a POST that is redirected is a lost one; and so it is JSON
+        self.public = Webhooks(prefetch, end_of_call)
         facts = (
             fact_routes(
                 FactBook(self._journal, identity, clock),

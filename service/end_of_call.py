@@ -136,7 +136,7 @@ class EndOfCallWebhook:
         if len(session_id) > MAX_SESSION_ID_CHARACTERS:
             raise Unacceptable("session-too-long", TOO_LONG)
         voip_from, voip_to = (identifier(call.voip.from_), identifier(call.voip.to)) if call.voip else (None, None)
-        caller, direction = self._identity.identify(session_id, voip_from, voip_to, call.metadata_map())
+        caller, direction = self._identity.identify(session_id, voip_from, voip_to, call.metadata_map)
         self._redact(members, session_id)
         id_ = event_id(ENDED, session_id, received)
         now = self._clock()

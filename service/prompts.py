@@ -1,6 +1,5 @@
 """Prompt templates: one an agent, with a default. Bounded, because no deadline can interrupt a template."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +44,13 @@ class Prompts:
                 self._by_agent[path.name.removesuffix(SUFFIX)] = self._load(path)
         self._default = self._by_agent.get(DEFAULT) or self._load(BUILT_IN)
 
-    def render(self, agent_id: str | None, values: Mapping[str, Any]) -> str:
+    def render(self, agent_id: str | None, values: dict[str, Any]) -> str:
         """The extra prompt. Never raises: a template that fails gives an empty prompt, a log line and a count."""
         template = self._by_agent.get(agent_id or "", self._default)
         try:
-            return template.render(values).strip()[:MAX_PROMPT_CHARACTERS]
+            # As `template.render`, which copies the values twice to add the environment's globals; ours has none.
+            context = template.new_context(values, shared=True)
+            return "".join(template.root_render_func(context)).strip()[:MAX_PROMPT_CHARACTERS]
         except Exception as error:
             TEMPLATE_ERRORS.inc()
             # Only the kind of error: its text may quote what we know of the caller.

@@ -18,27 +18,27 @@ in_germany = CallerIdentity(KEY, default_region="DE")
 
 
 def test_the_caller_is_from_when_no_own_number_is_known() -> None:
-    caller, direction = plain.identify("s1", CUSTOMER, OWN, {})
+    caller, direction = plain.identify("s1", CUSTOMER, OWN, dict)
     assert (caller.kind, caller.number, direction) == ("phone", CUSTOMER, "unknown")
 
 
 def test_both_readings_of_the_providers_pages_give_the_same_caller() -> None:
-    inbound, outbound = with_own.identify("s1", CUSTOMER, OWN, {}), with_own.identify("s2", OWN, CUSTOMER, {})
+    inbound, outbound = with_own.identify("s1", CUSTOMER, OWN, dict), with_own.identify("s2", OWN, CUSTOMER, dict)
     assert inbound[0] == outbound[0] == Caller(with_own.id_of_number(CUSTOMER), "phone", CUSTOMER)
     assert (inbound[1], outbound[1]) == ("inbound", "outbound")
 
 
 def test_the_query_and_the_body_give_the_same_caller() -> None:
     query, body = (
-        with_own.identify("s1", " 14155550199", " 18005550100", {}),
-        with_own.identify("s1", CUSTOMER, OWN, {}),
+        with_own.identify("s1", " 14155550199", " 18005550100", dict),
+        with_own.identify("s1", CUSTOMER, OWN, dict),
     )
     assert query == body
 
 
 @pytest.mark.parametrize("numbers", [(OWN, OWN), (CUSTOMER, "+4930123456")])
 def test_both_or_neither_of_our_own_leave_the_direction_unknown(numbers: tuple[str, str]) -> None:
-    caller, direction = with_own.identify("s1", *numbers, {})
+    caller, direction = with_own.identify("s1", *numbers, dict)
     assert (caller.number, direction) == (numbers[0], "unknown")
 
 
@@ -47,7 +47,7 @@ def test_both_or_neither_of_our_own_leave_the_direction_unknown(numbers: tuple[s
 )
 def test_one_number_in_many_notations_is_one_caller(number: str) -> None:
     identity = CallerIdentity(KEY, default_region="DE")  # from Germany one dials 00 for +
-    assert identity.identify("s1", number, None, {})[0].number == CUSTOMER
+    assert identity.identify("s1", number, None, dict)[0].number == CUSTOMER
 
 
 def test_a_national_number_needs_a_region() -> None:
@@ -80,8 +80,8 @@ STRANGERS = [
 
 @pytest.mark.parametrize("number", STRANGERS)
 def test_strangers_never_share_a_profile(number: str) -> None:
-    one, _ = plain.identify("s1", number, OWN, {})
-    other, _ = plain.identify("s2", number, OWN, {})
+    one, _ = plain.identify("s1", number, OWN, dict)
+    other, _ = plain.identify("s2", number, OWN, dict)
     assert (one.kind, one.number) == ("session", None)
     assert one.id != other.id
 
@@ -91,25 +91,25 @@ def test_strangers_never_share_a_profile(number: str) -> None:
 )
 def test_a_web_session_without_its_key_is_its_session(metadata: dict[str, object]) -> None:
     identity = CallerIdentity(KEY, metadata_key="user")
-    caller, direction = identity.identify("s1", None, None, metadata)
-    assert (caller, direction) == (plain.identify("s1", None, None, {})[0], "web")
+    caller, direction = identity.identify("s1", None, None, lambda: metadata)
+    assert (caller, direction) == (plain.identify("s1", None, None, dict)[0], "web")
     assert caller.kind == "session"
 
 
 def test_a_metadata_key_names_web_callers() -> None:
     identity = CallerIdentity(KEY, metadata_key="user")
-    one, direction = identity.identify("s1", None, None, {"user": " 42 "})
+    one, direction = identity.identify("s1", None, None, lambda: {"user": " 42 "})
     assert (one.kind, one.number, direction) == ("metadata", None, "web")
-    assert identity.identify("s2", None, None, {"user": 42})[0] == one
-    assert identity.identify("s3", CUSTOMER, None, {"user": 42})[0].kind == "phone"  # a number goes first
+    assert identity.identify("s2", None, None, lambda: {"user": 42})[0] == one
+    assert identity.identify("s3", CUSTOMER, None, lambda: {"user": 42})[0].kind == "phone"  # a number goes first
 
 
 def test_kinds_never_meet() -> None:
     identity = CallerIdentity(KEY, metadata_key="user")
     ids = {
-        identity.identify("s", CUSTOMER, None, {})[0].id,
-        identity.identify("s", None, None, {"user": CUSTOMER})[0].id,
-        identity.identify(CUSTOMER, None, None, {})[0].id,
+        identity.identify("s", CUSTOMER, None, dict)[0].id,
+        identity.identify("s", None, None, lambda: {"user": CUSTOMER})[0].id,
+        identity.identify(CUSTOMER, None, None, dict)[0].id,
     }
     assert len(ids) == 3
 
@@ -126,7 +126,7 @@ def test_the_id_is_keyed_and_tells_nobody_the_number() -> None:
 @given(st.text(), st.one_of(st.none(), st.text()), st.one_of(st.none(), st.text()))
 def test_no_text_raises(session: str, from_: str | None, to: str | None) -> None:
     for identity in (plain, with_own, in_germany):
-        caller, _ = identity.identify(session, from_, to, {})
+        caller, _ = identity.identify(session, from_, to, dict)
         assert (caller.number is not None) == (caller.kind == "phone")
 
 
