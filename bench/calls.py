@@ -50,10 +50,10 @@ def call_of(phone: str, number: int, dice: Random) -> dict[str, Any]:
         {"role": "user" if turn % 2 else "assistant", "content": " ".join(dice.choices(_WORDS, k=dice.randint(3, 12)))}
         for turn in range(_TURNS)
     ]
-    session_id = f"-O{dice.getrandbits(90):018x}"
+    session_id, agent = f"-O{dice.getrandbits(90):018x}", dice.choice(AGENTS)
     return {
         "session_id": session_id,
-        "agent_id": dice.choice(AGENTS),
+        "agent_id": agent,
         "call_id": f"call-{number}",
         "ts": _FIRST_CALL_S + number + 0.886249,
         "duration": dice.randint(1, 900),
@@ -69,12 +69,13 @@ def call_of(phone: str, number: int, dice: Random) -> dict[str, Any]:
         "voip": {"provider": "twilio", "from": phone, "to": OWN_NUMBER},
         "recording": {"recording_url": f"https://recordings.example/{session_id}.wav"},
         "metadata": {"customer_tier": "gold", "visit": dice.randint(1, 99)},
-        "agent_config": _agent_config(dice.getrandbits(64)),
+        "agent_config": _agent_config(agent),
     }
 
 
-def _agent_config(secret: int) -> dict[str, Any]:
-    """With credentials, as the provider's has them: finding them is a part of the work."""
+def _agent_config(agent: str) -> dict[str, Any]:
+    """With credentials, as the provider's has them: they must be found. All calls of an agent have the same one."""
+    secret = f"secret-of{agent}"
     return {
         "prompt": "You answer the telephone of a small company. Be brief, be kind, never promise a date.",
         "voice": {"provider": "elevenlabs", "voice_id": "calm"},
@@ -82,13 +83,13 @@ def _agent_config(secret: int) -> dict[str, Any]:
         "tools": [
             {
                 "name": "check_status",
-                "webhook": f"https://crm.example/orders?api_key={secret:016x}",
-                "header": {"authorization": f"Bearer {secret:016x}"},
+                "webhook": f"https://crm.example/orders?api_key={secret}",
+                "header": {"authorization": f"Bearer {secret}"},
                 "method": "GET",
                 "timeout": 5,
             }
         ],
-        "session_data_webhook": {"url": "https://ringlog.example", "headers": {"authorization": f"Bearer {secret:x}"}},
+        "session_data_webhook": {"url": "https://ringlog.example", "headers": {"authorization": f"Bearer {secret}"}},
         "llm": {"model": "small", "max_tokens": 400},
         "session_timeout": {"max_duration": 900, "max_idle": 20},
     }

@@ -19,6 +19,7 @@ _SECRET_WORDS = frozenset(("secret", "secrets", "token", "password", "passwords"
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
 MAX_REMEMBERED_CHARACTERS = 64
+MAX_REMEMBERED_BYTES = 32 * 1024  # of a configuration: 256 of these, before and after, are 16 MiB
 
 _URL_PARAMETER = re.compile(r"(?<=[?&;])([^=&#;\s]+)=([^&#;\s]+)")
 _URL_USER = re.compile(r"(?<=://)[^/?#\s@]+(?=@)")
@@ -36,7 +37,16 @@ def redact_agent_config(raw: msgspec.Raw) -> msgspec.Raw:
 
     Raises one of `schemas.lenient.UNREADABLE` when it can't be read: what can't be read can't be redacted.
     """
-    return msgspec.Raw(_encoder.encode(_redacted(_decoder.decode(raw))))
+    # An agent's calls all come with its configuration, which seldom changes.
+    content = bytes(raw)
+    return msgspec.Raw(_known_config(content) if len(content) <= MAX_REMEMBERED_BYTES else _config(content))
+
+
+def _config(content: bytes) -> bytes:
+    return _encoder.encode(_redacted(_decoder.decode(content)))
+
+
+_known_config = functools.lru_cache(maxsize=256)(_config)
 
 
 def _redacted(value: Any) -> Any:
