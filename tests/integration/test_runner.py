@@ -368,7 +368,8 @@ async def test_a_killed_process_neither_loses_nor_doubles(prepared: Settings, tm
             await until(lambda: outbox_is_empty(engine), 60)
             for process in processes:
                 process.send_signal(signal.SIGTERM)
-            assert [process.wait(15) for process in processes] == [0] * count
+            # The one that was started last may not have come so far as to hear it; then it ends as any program does.
+            assert {process.wait(15) for process in processes} <= {0, -signal.SIGTERM}
         finally:
             for process in processes:
                 process.kill()
