@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import aiohttp
+import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from runtime.kafka import make_consumer, record_of, start_within, stop_within
@@ -20,6 +21,9 @@ T = TypeVar("T")
 
 BEARER = {"authorization": "Bearer webhook-secret-of-the-tests"}
 OPS_BEARER = {"authorization": "Bearer ops-secret-of-the-tests"}
+
+NUMBER = "+15551234567"
+EMPTY = {"metadata": {}, "extra_prompt": ""}
 
 
 @dataclass
@@ -129,6 +133,12 @@ async def eventually(read: Callable[[], Awaitable[list[T]]], within_s: float = 1
         while not (found := await read()):  # noqa: ASYNC110 - what is waited for happens in Kafka
             await asyncio.sleep(0.05)
     return found
+
+
+def call(session_id: str = "s-1", **members: object) -> bytes:
+    """The body of an end of call from `NUMBER`."""
+    voip = {"provider": "twilio", "from": NUMBER, "to": "+15557654321"}
+    return msgspec.json.encode({"session_id": session_id, "agent_id": "-Om", "voip": voip, **members})
 
 
 def metric(name: str, **labels: str) -> float | None:

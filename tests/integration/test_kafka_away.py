@@ -15,9 +15,7 @@ from schemas.event import ENDED, headers_of
 from schemas.topics import CALLS_ENDED
 from service.journal import Entry, Journal
 from service.journal.lane import ACK_DEADLINE_S
-from tests.edge import Edge, metric, records_of, running
-
-EMPTY = {"metadata": {}, "extra_prompt": ""}
+from tests.edge import EMPTY, Edge, metric, records_of, running
 
 # Two ends of a connection, a busy machine: what is promised in seconds is asked for in seconds.
 SLACK_S = 3.0

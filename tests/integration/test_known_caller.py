@@ -16,12 +16,9 @@ import pytest
 from runtime.settings import Settings, SettingsError
 from runtime.topics import apply
 from schemas.topics import CALLS_ENDED
-from tests.edge import OPS_BEARER, Edge, running
+from tests.edge import EMPTY, NUMBER, OPS_BEARER, Edge, running
 
 ROOT = Path(__file__).parents[2]
-
-NUMBER = "+15551234567"
-EMPTY = {"metadata": {}, "extra_prompt": ""}
 
 
 @pytest.fixture

@@ -5,17 +5,15 @@ import logging
 from collections.abc import Iterator
 
 import pytest
-import structlog
 
 from runtime.logs import Format, configure_logs, logger
+from tests.logging_restored import logs_restored
 
 
 @pytest.fixture(autouse=True)
 def restored() -> Iterator[None]:
-    yield
-    logging.getLogger().handlers.clear()
-    structlog.contextvars.clear_contextvars()
-    structlog.reset_defaults()
+    with logs_restored():
+        yield
 
 
 def said(capfd: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
