@@ -1,11 +1,16 @@
 """`ringlog migrate`: the tables of the books, brought up to date."""
 
+from typing import Annotated
+
+import msgspec
+import typer
+
 from cli.context import explained, load, out
 from consumers import database
-from runtime.settings import redacted_url
+from schemas.redaction import redact_url
 
 
-def migrate() -> None:
+def migrate(json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False) -> None:
     """Create the tables, or bring them up to date; the consumers wait for it. Safe to run again and side by side.
 
     Example:
@@ -15,4 +20,8 @@ def migrate() -> None:
     with explained():
         settings = load()
         database.migrate(settings)
-        out.print(f"The tables are up to date in {redacted_url(settings.database)}.", highlight=False, markup=False)
+    place = redact_url(settings.database)
+    if json:
+        typer.echo(msgspec.json.encode({"database": place}))
+    else:
+        out.print(f"The tables are up to date in {place}.", highlight=False, markup=False, soft_wrap=True)

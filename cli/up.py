@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from cli.context import EXIT_FAILED, complain, err, explained, out
 from cli.running import FILE_NAME
@@ -19,8 +20,9 @@ from runtime import topics
 from runtime.local_kafka import LocalKafka, LocalKafkaError
 from runtime.logs import configure_logs
 from runtime.process import run
-from runtime.settings import Settings, SettingsError, load_settings, redacted_url
+from runtime.settings import Settings, SettingsError, load_settings
 from runtime.supervisor import ProgramFailed, Supervisor
+from schemas.redaction import redact_url
 from schemas.topics import PARTITIONS_LOCALLY
 
 
@@ -142,13 +144,13 @@ def _welcome(stack: Stack, kafka: LocalKafka | None, settings: Settings) -> None
         "webhooks": running.webhooks_url,
         "operations": f"{running.ops_url}  (/health/ready, /metrics, /callers/{{number}}/facts)",
         "Kafka": f"{running.bootstrap_servers}  ({'started for you' if kafka else 'yours'})",
-        "database": redacted_url(running.database_url),
-        "recordings": redacted_url(running.recordings_url),
+        "database": redact_url(running.database_url),
+        "recordings": redact_url(running.recordings_url),
         "logs": str(settings.data_dir / "logs"),
         "this list": str(settings.data_dir / FILE_NAME),
     }
     for name, value in rows.items():
-        table.add_row(name, value)
+        table.add_row(name, Text(value))  # no markup: `[redacted]` would vanish
     out.print("\n[bold green]ringlog is up.[/]")
     out.print(table)
     out.print("\nTry a prefetch, an end of call, and the same prefetch again:\n", highlight=False)

@@ -3,7 +3,6 @@
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -192,11 +191,3 @@ def _said(name: str) -> str:
     if value is None or any(word in name for word in ("KEY", "PASSWORD", "URL")):
         return ""
     return f" (it says {value[:80]!r})"
-
-
-def redacted_url(url: str) -> str:
-    """A URL for people: without its password."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    return url.replace(f":{parts.password}@", ":***@", 1)

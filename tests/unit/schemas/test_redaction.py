@@ -73,6 +73,7 @@ def test_max_tokens_stays_a_number() -> None:
         ("https://x.io/hook?a=1&api_key=abc#top", f"https://x.io/hook?a=1&api_key={REDACTED}#top"),
         ("https://x.io/?sig=abc;key=d", f"https://x.io/?sig={REDACTED};key={REDACTED}"),
         ("https://user:pw@x.io/a", f"https://{REDACTED}@x.io/a"),
+        ("postgresql://h/d?user=u&password=hunter2", f"postgresql://h/d?user=u&password={REDACTED}"),
         ("wss://t0ken@x.io", f"wss://{REDACTED}@x.io"),
         ("/hook?token=abc", f"/hook?token={REDACTED}"),
         ("see https://x.io?jwt=a.b.c now", f"see https://x.io?jwt={REDACTED} now"),
