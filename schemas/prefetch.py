@@ -37,7 +37,9 @@ def parse_prefetch(query: bytes) -> PrefetchQuery:
     """Bytes that are no UTF-8 become U+FFFD. Raises `QueryTooLarge`."""
     if len(query) > MAX_QUERY_BYTES:
         raise QueryTooLarge(f"the query has {len(query)} bytes; at most {MAX_QUERY_BYTES} are read")
-    fields = query.decode(errors="replace").replace("+", " ").split("&")
+    text = query.decode(errors="replace").replace("+", " ")
+    # The plus of a number is mostly the only escape there is, and can't be a part of another one.
+    fields = text.replace("%2B", "+").split("&")
     if len(fields) > MAX_PARAMETERS:
         raise QueryTooLarge(f"the query has more than {MAX_PARAMETERS} parameters")
     parameters: dict[str, str | list[str]] = {}
