@@ -16,13 +16,14 @@ from aiokafka.errors import KafkaError
 
 from consumers.backoff import Backoff
 from consumers.follower import Follower, Offsets
-from consumers.threads import in_thread
 from runtime.clock import Clock, system_clock
 from runtime.logs import logger
 from runtime.metrics import FOLD_SKIPPED, FOLDED, STATE_LAG, STORE_BYTES, STORE_PROFILES
 from runtime.ops import Health, ops_app
 from runtime.server import HttpServer
-from runtime.settings import Settings
+from runtime.settings import Settings, SettingsError
+from runtime.threads import in_thread
+from runtime.topics import refuse_forgetful
 from schemas.topics import CALLERS_FACTS
 from state.fold import TOPICS, Skipped, Slice
 from state.layout import About, Damaged
@@ -39,7 +40,10 @@ log = logger("consumers.profiles")
 
 
 async def build_profiles(settings: Settings, stop: asyncio.Event) -> None:
-    """Until `stop`; then the batch in flight is committed. Raises `SettingsError` for what can't be listened on."""
+    """Until `stop`; then the batch in flight is committed.
+
+    Raises `SettingsError` for an address that can't be had, and for topics that would forget.
+    """
     settings.bootstrap_servers  # noqa: B018 - says at once that it is missing
     builder = ProfileBuilder(settings)
     app = ops_app(builder.health)
@@ -58,6 +62,7 @@ class ProfileBuilder:
         self._settings = settings
         self._clock = clock
         self._store: ProfileStore | None = None
+        self._topics_checked = False
         self._reading = False
         self._caught_up = False
         self._at: Offsets = {}
@@ -86,6 +91,8 @@ class ProfileBuilder:
             while not stop.is_set():
                 try:
                     await self._follow(store, stop, backoff)
+                except SettingsError:
+                    raise
                 except Damaged as error:
                     await self._start_over(store, str(error), stop, backoff)
                 except Exception as error:
@@ -117,6 +124,9 @@ class ProfileBuilder:
         """One life of a Kafka client. Returns when stopped; raises when a new client, or a new store, is needed."""
         follower = Follower(self._settings, TOPICS, time.monotonic)
         try:
+            if not self._topics_checked:
+                await refuse_forgetful(self._settings, TOPICS)
+                self._topics_checked = True
             await follower.open()
             await self._take_up(store, follower)
             self._reading = True

@@ -19,7 +19,9 @@ from consumers.reader import Reader
 from runtime.clock import Clock, system_clock
 from runtime.logs import logger
 from runtime.metrics import RETRIES
-from runtime.settings import Settings
+from runtime.settings import Settings, SettingsError
+from runtime.topics import refuse_forgetful
+from schemas.topics import CATALOGUE
 
 T = TypeVar("T")
 
@@ -47,6 +49,8 @@ class Runner:
         self._engine = engine
         dead_letters = DeadLetters(settings, consumer.name, publisher, clock)
         self._effects = Effects(settings, consumer, engine, dead_letters, committed)
+        self._topics = [*consumer.topics, *(topic for topic in CATALOGUE if topic.owner == consumer.name)]
+        self._topics_checked = False
         self._reader: Reader | None = None
         self._log = logger("consumers.runner").bind(consumer=consumer.name)
 
@@ -65,18 +69,22 @@ class Runner:
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`; then the batch in flight is finished. Kafka and the database may be away at any time.
 
-        Raises `PositionMismatch`, when going on would make wrong books.
+        Raises `PositionMismatch`, when going on would make wrong books, and `SettingsError`, when a topic that it
+        reads or writes would forget.
         """
         backoff = Backoff()
         while not stop.is_set():
             self._reader = reader = Reader(self._settings, self._consumer, self._engine)
             try:
+                if not self._topics_checked:
+                    await _unless(stop, refuse_forgetful(self._settings, self._topics))
+                    self._topics_checked = True
                 await _unless(stop, reader.open())
                 while not stop.is_set():
                     await self._step(reader, stop)
                     if reader.is_reading:
                         backoff.reset()
-            except PositionMismatch:
+            except (PositionMismatch, SettingsError):
                 raise
             except Exception as error:
                 self._tell(error)

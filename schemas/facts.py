@@ -4,8 +4,12 @@ from typing import Any
 
 import msgspec
 
+from schemas.lenient import nests_deeper
+from schemas.session_metadata import COMPUTED_PREFIX
+
 MAX_FACT_NAME_LENGTH = 128
 MAX_FACT_BYTES = 8 * 1024  # of one value as JSON: an answer carries all facts of a caller
+MAX_FACT_DEPTH = 32  # far from where decoders give up, which depends on who calls them
 MAX_FACTS = 200  # of one caller
 
 
@@ -29,6 +33,10 @@ def check_fact(name: str, value: Any) -> None:
         raise FactError(
             f"the fact's name {name[:40]!r} must have 1 to {MAX_FACT_NAME_LENGTH} printable characters and no slash"
         )
+    if name.startswith(COMPUTED_PREFIX):
+        raise FactError(f"the fact {name!r} can't be kept: names with {COMPUTED_PREFIX} are computed")
+    if nests_deeper(value, MAX_FACT_DEPTH):
+        raise FactError(f"the fact {name!r} can't be kept: it nests deeper than {MAX_FACT_DEPTH}")
     try:
         size = len(msgspec.json.encode(value))
         msgspec.msgpack.encode(value)  # as the state keeps it, which knows no integers of more than 64 bits

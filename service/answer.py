@@ -34,6 +34,7 @@ def answer(profile: Profile, prompts: Prompts, agent_id: str | None) -> bytes:
     prompt = prompts.render(
         agent_id,
         {
+            **profile.facts,
             "agent_id": agent_id,
             "calls": profile.calls,
             "last_call_at": metadata.get(keys.LAST_CALL_AT),
@@ -41,7 +42,6 @@ def answer(profile: Profile, prompts: Prompts, agent_id: str | None) -> bytes:
             "last_agent": profile.last_agent,
             "facts": profile.facts,
             "metadata": metadata,
-            **profile.facts,
         },
     )
     return msgspec.json.encode({"metadata": metadata, "extra_prompt": prompt})

@@ -21,6 +21,12 @@ from state.reader import ProfileReader
 
 MAX_REQUEST_BYTES = 1024 * 1024  # two hundred facts of eight kilobytes are more than that, and more than anyone sends
 
+_LATER = {"retry-after": "2"}
+
+
+class _StateAway(ConnectionError):
+    """There is no state store to ask, or it has not caught up."""
+
 
 class FactBook:
     """Sets and deletes facts by phone number; each is one record, durable when the call returns."""
@@ -71,19 +77,23 @@ def fact_routes(book: FactBook, reader: ProfileReader, keys: Keys) -> list[BaseR
         number = request.path_params["number"]
         try:
             if request.method == "PUT":
-                return await _put(book, number, request)
-            if request.method == "DELETE":
-                return await _delete(book, reader, number, request.query_params.get("fact"))
-            return _get(book, reader, number)
+                answer = await _put(book, reader, number, request)
+            elif request.method == "DELETE":
+                answer = await _delete(book, reader, number, request.query_params.get("fact"))
+            else:
+                answer = _get(book, reader, number)
         except FactError as error:
-            return json_response({"error": str(error)}, 400)
+            answer = json_response({"error": str(error)}, 400)
+        except _StateAway:
+            answer = json_response({"error": "What is known of callers is not there yet; try again."}, 503, _LATER)
         except NotDurable as error:
-            return json_response({"error": f"The facts could not be made durable: {error}."}, 503, {"retry-after": "2"})
+            answer = json_response({"error": f"The facts could not be made durable: {error}."}, 503, _LATER)
+        return answer
 
     return [Route("/callers/{number}/facts", facts, methods=["GET", "PUT", "DELETE"])]
 
 
-async def _put(book: FactBook, number: str, request: Request) -> Response:
+async def _put(book: FactBook, reader: ProfileReader, number: str, request: Request) -> Response:
     body = bytearray()
     async for part in request.stream():
         body += part
@@ -93,16 +103,28 @@ async def _put(book: FactBook, number: str, request: Request) -> Response:
         facts = msgspec.json.decode(body, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise FactError('the body must be a JSON object of facts, such as {"tier": "gold"}') from None
+    if reader.available:
+        known = _known(reader, book.caller_id(number)).keys() - {name for name, value in facts.items() if value is None}
+        if len(known | facts.keys()) > MAX_FACTS:
+            raise FactError(f"with these the caller would have more than {MAX_FACTS} facts")
     return json_response({"written": await book.write(number, facts)})
 
 
 def _get(book: FactBook, reader: ProfileReader, number: str) -> Response:
     caller_id = book.caller_id(number)
-    profile = reader.get(caller_id)
-    return json_response({"caller_id": caller_id, "facts": profile.facts if profile else {}})
+    return json_response({"caller_id": caller_id, "facts": _known(reader, caller_id)})
 
 
 async def _delete(book: FactBook, reader: ProfileReader, number: str, fact: str | None) -> Response:
-    profile = reader.get(book.caller_id(number))
-    names = [fact] if fact is not None else list(profile.facts if profile else ())
+    """Without a name: all that the state has seen. A fact written a moment ago may not be among them."""
+    caller_id = book.caller_id(number)
+    names = [fact] if fact is not None else _known(reader, caller_id)
     return json_response({"deleted": await book.write(number, dict.fromkeys(names))})
+
+
+def _known(reader: ProfileReader, caller_id: str) -> dict[str, Any]:
+    """Raises `_StateAway`: no state is not the same as no facts."""
+    if not reader.available:
+        raise _StateAway
+    profile = reader.get(caller_id)
+    return profile.facts if profile else {}

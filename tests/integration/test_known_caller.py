@@ -92,6 +92,12 @@ async def test_facts_and_calls_are_in_the_next_answer(settings: Settings, builde
         stranger = await edge.prefetch({"session_id": "s-2", "agent_id": "-Om", "from": "+15550000000"})
         assert await stranger.json() == EMPTY
 
+        many = json.dumps({f"f{number}": number for number in range(199)})
+        refused = await edge.ops("PUT", f"/callers/{NUMBER}/facts", headers=OPS_BEARER, data=many)
+        assert (refused.status, (await refused.json())["error"]) == (
+            400,
+            "with these the caller would have more than 200 facts",
+        )
         deleted = await edge.ops("DELETE", f"/callers/{NUMBER}/facts", headers=OPS_BEARER)
         assert await deleted.json() == {"deleted": 2}
 

@@ -21,15 +21,18 @@ async def test_facts_are_set_and_deleted_by_number(edge: Edge, settings: Setting
     assert (response.status, await response.json()) == (200, {"written": 2})
     response = await edge.ops("DELETE", path + "?fact=tier", headers=OPS_BEARER)
     assert (response.status, await response.json()) == (200, {"deleted": 1})
-    response = await edge.ops("GET", path, headers=OPS_BEARER)
     caller = settings.identity().id_of_number(NUMBER)
-    assert (response.status, await response.json()) == (200, {"caller_id": caller, "facts": {}})
-
     records = await records_of(settings, CALLERS_FACTS)
     assert {record.partition for record in records} == {partition_of(caller.encode(), PARTITIONS)}
     assert [record.key for record in records] == [f"{caller}/{name}".encode() for name in ("tier", "balance", "tier")]
     values = [msgspec.json.decode(record.value)["value"] if record.value else None for record in records]
     assert values == ["gold", 12.5, None]
+
+
+async def test_without_a_state_store_nobody_is_told_that_there_are_no_facts(edge: Edge) -> None:
+    for method in ("GET", "DELETE"):
+        response = await edge.ops(method, f"/callers/{NUMBER}/facts", headers=OPS_BEARER)
+        assert (response.status, response.headers["retry-after"]) == (503, "2")
 
 
 @pytest.mark.parametrize(
@@ -46,8 +49,10 @@ async def test_facts_are_set_and_deleted_by_number(edge: Edge, settings: Setting
         (NUMBER, b'{"a": "' + b"x" * 9000 + b'"}', "8192"),
         (NUMBER, b'{"a": 123456789012345678901234567890}', "2**64"),
         (NUMBER, json.dumps({f"f{n}": n for n in range(201)}).encode(), "200"),
+        (NUMBER, b'{"ringlog_calls": 1}', "computed"),
+        (NUMBER, b'{"a": ' + b"[" * 40 + b"]" * 40 + b"}", "deeper than 32"),
     ],
-    ids=range(11),
+    ids=range(13),
 )
 async def test_a_wrong_fact_is_refused_with_a_sentence(
     edge: Edge, settings: Settings, number: str, body: bytes, says: str

@@ -5,6 +5,7 @@ import contextlib
 import socket
 
 import aiohttp
+import msgspec
 import pytest
 from sqlalchemy import update
 
@@ -12,6 +13,7 @@ from consumers import database, process
 from consumers.positions import Move, advance
 from consumers.tables import positions
 from runtime.settings import Settings, SettingsError
+from runtime.topics import apply
 from schemas.topics import CALLS_ENDED
 
 
@@ -60,6 +62,15 @@ async def test_positions_of_another_cluster_end_the_process(settings: Settings, 
         tx.execute(update(positions).values(next_offset=0))
     assert await asyncio.wait_for(process.consume(settings, "billing", asyncio.Event()), 30) == 1
     engine.dispose()
+
+
+@pytest.mark.parametrize("name", ["billing", "profiles"])
+async def test_a_topic_that_forgets_ends_the_process(settings: Settings, name: str) -> None:
+    await apply(settings, topics=[msgspec.structs.replace(CALLS_ENDED, retention_ms=604_800_000)])
+    await apply(settings)
+    database.migrate(settings)
+    with pytest.raises(SettingsError, match=CALLS_ENDED.named(settings.topic_prefix)):
+        await asyncio.wait_for(process.consume(settings, name, asyncio.Event()), 30)
 
 
 async def test_an_unknown_consumer_is_answered_with_the_known_ones(settings: Settings) -> None:
