@@ -1,6 +1,5 @@
 """The programs of a whole ringlog on one machine, and the settings that they share."""
 
-import asyncio
 import os
 import socket
 import sys
@@ -13,6 +12,7 @@ from cli.secrets import Secrets
 from runtime.local_kafka import LocalKafka
 from runtime.settings import PREFIX, Settings
 from runtime.supervisor import Program
+from runtime.threads import in_thread
 from schemas.topics import PARTITIONS_LOCALLY
 
 HOST = "127.0.0.1"
@@ -99,7 +99,7 @@ def kafka_program(kafka: LocalKafka) -> Program:
     """`kafka` has been prepared once, so that its addresses are known; it is again before every start."""
 
     async def ready() -> bool:
-        return await asyncio.to_thread(kafka.is_ready)
+        return await in_thread(kafka.is_ready)
 
     return Program(
         name="kafka",

@@ -22,6 +22,7 @@ from runtime.logs import configure_logs
 from runtime.process import run
 from runtime.settings import Settings, SettingsError, load_settings
 from runtime.supervisor import ProgramFailed, Supervisor
+from runtime.threads import in_thread
 from schemas.redaction import redact_url
 from schemas.topics import PARTITIONS_LOCALLY
 
@@ -118,7 +119,7 @@ async def _unless(stop: asyncio.Event, work: Coroutine[None, None, None]) -> Non
 
 async def _start_kafka(settings: Settings, supervisor: Supervisor) -> LocalKafka:
     kafka = LocalKafka(settings.data_dir.absolute() / "kafka", port=KAFKA_PORT)
-    await asyncio.to_thread(kafka.prepare)
+    await in_thread(kafka.prepare)
     with err.status("Starting Kafka ..."):
         await supervisor.start(kafka_program(kafka))
     err.print(kafka.describe(), style="dim", highlight=False, markup=False)
@@ -134,7 +135,7 @@ async def _prepare(settings: Settings, bootstrap: str, *, kafka_is_ours: bool) -
         report = await topics.apply(settings.model_copy(update=changes))
         for drift in report.drifts:
             err.print(f"Topic: {drift.sentence}", style="yellow", highlight=False, markup=False)
-        await asyncio.to_thread(migrate, settings)
+        await in_thread(migrate, settings)
 
 
 def _welcome(stack: Stack, kafka: LocalKafka | None, settings: Settings) -> None:

@@ -13,10 +13,10 @@ from consumers.database import is_unavailable
 from consumers.dead_letters import DeadLetters
 from consumers.positions import Fenced, Move
 from consumers.reader import Reader
-from consumers.threads import in_thread
 from runtime.logs import logger
 from runtime.metrics import BATCH_SECONDS, CONSUMED, RETRIES
 from runtime.settings import Settings
+from runtime.threads import in_thread
 from schemas.event import Record
 
 # A transaction of more than this would hold its locks, and its memory, for too long.

@@ -11,10 +11,10 @@ from consumers.backoff import Backoff
 from consumers.database import is_unavailable
 from consumers.publisher import Message, Publisher
 from consumers.tables import outbox
-from consumers.threads import in_thread
 from runtime.logs import logger
 from runtime.metrics import EVENTS_PUBLISHED, OUTBOX_WAITING
 from runtime.settings import Settings
+from runtime.threads import in_thread
 from schemas.event import headers_of
 from schemas.topics import MAX_MESSAGE_BYTES, Topic
 

@@ -12,11 +12,11 @@ from consumers import positions
 from consumers.contract import Consumer
 from consumers.database import read_only
 from consumers.positions import Move
-from consumers.threads import in_thread
 from runtime.kafka import KafkaUnavailable, make_admin, make_consumer, record_of, start_within, stop_within
 from runtime.logs import logger
 from runtime.metrics import LAG
 from runtime.settings import Settings
+from runtime.threads import in_thread
 from schemas.event import Record
 
 BATCH_RECORDS = 500

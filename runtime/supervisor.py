@@ -11,6 +11,7 @@ from pathlib import Path
 
 from runtime.local_kafka import dies_with_us
 from runtime.logs import logger
+from runtime.threads import in_thread
 
 # Ours stop within ten seconds of SIGTERM, whatever Kafka and the database do.
 STOP_GRACE_S = 15.0
@@ -91,7 +92,7 @@ class Supervisor:
 
     async def _spawn(self, program: Program) -> None:
         if program.prepare is not None:
-            await asyncio.to_thread(program.prepare)
+            await in_thread(program.prepare)
         program.log.parent.mkdir(parents=True, exist_ok=True)
         if program.log.exists() and program.log.stat().st_size > LOG_BYTES:
             program.log.replace(program.log.with_name(program.log.name + ".1"))

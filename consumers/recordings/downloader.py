@@ -16,11 +16,11 @@ from consumers.recordings.fetcher import Fetcher, FetchFailed
 from consumers.recordings.guard import Guard, Refused
 from consumers.recordings.storage import Storage, StorageAway, StoredSound
 from consumers.recordings.work_table import LEASE_S, Job, WorkTable
-from consumers.threads import in_thread
 from runtime.clock import Clock, system_clock
 from runtime.logs import logger
 from runtime.metrics import RECORDING_BYTES, RECORDINGS
 from runtime.settings import Settings
+from runtime.threads import in_thread
 
 # Between looks at a table with nothing due: two small reads a second, and a recording waits no longer for its row.
 POLL_S = 0.5

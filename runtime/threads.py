@@ -10,7 +10,8 @@ T = TypeVar("T")
 
 
 async def in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """As `asyncio.to_thread`, but a call that never returns (a database that hangs) can't keep the process alive."""
+    """As `asyncio.to_thread`, but a call that never returns (a database, a download that hangs) can't keep the process
+    alive."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
 
