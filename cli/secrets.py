@@ -1,5 +1,6 @@
 """The secrets that `ringlog up` makes for itself, and keeps: a caller's hash must be the same tomorrow."""
 
+import os
 import secrets
 from pathlib import Path
 
@@ -36,9 +37,21 @@ def make_secrets(data_dir: Path) -> Secrets:
     made = Secrets(
         identity_key=secrets.token_hex(32), webhook_key=secrets.token_urlsafe(24), ops_key=secrets.token_urlsafe(24)
     )
-    path = data_dir / FILE_NAME
-    unfinished = path.with_suffix(".new")
-    unfinished.touch(_MODE)
-    unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(made)) + b"\n")
-    unfinished.replace(path)
+    _keep(msgspec.json.format(msgspec.json.encode(made)) + b"\n", data_dir / FILE_NAME)
     return made
+
+
+def _keep(content: bytes, path: Path) -> None:
+    """It is on the disk before anything is named by it: after a power cut, other secrets would know no caller."""
+    unfinished = path.with_suffix(".new")
+    unfinished.unlink(missing_ok=True)
+    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

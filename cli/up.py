@@ -54,7 +54,8 @@ def up(
 def _alone_in(data_dir: Path) -> Iterator[None]:
     """Two of us in one directory would fight for its store, its database and its Kafka."""
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        # What callers said is in it: for its owner only, unless somebody made it otherwise.
+        data_dir.mkdir(0o700, parents=True, exist_ok=True)
         lock = (data_dir / "up.lock").open("w")
     except OSError as error:
         raise SettingsError(f"RINGLOG_DATA_DIR: {data_dir} can't be used ({error.strerror}).") from None

@@ -56,3 +56,4 @@ def test_ctrl_c_ends_it_while_the_first_start_waits_for_a_download(tmp_path: Pat
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 0
         assert time.monotonic() - asked < 5
+    assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
