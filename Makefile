@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Not compiled beforehand: of ninety packages a process needs a few, and Python compiles those when it first loads them.
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 
 # Test equipment that is no part of the project: a Docker engine and images, where a machine has none.
 TESTBED ?= ../shared/testbed/docker
@@ -16,9 +18,10 @@ help: ## What can be made
 $(VENV)/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "ringlog needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V). Name another: make PYTHON=python3.12 ..."; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing what requirements.lock names into $(VENV); the first time takes a minute or two ..."
+	@$(PIP) install --no-compile --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
 run: $(VENV)/installed ## Everything on this machine: Kafka, the service, the consumers. Ctrl-C stops it
