@@ -30,21 +30,19 @@ def load() -> Settings:
 
 def _known(data_dir: Path) -> dict[str, Any]:
     """What an earlier or a running `ringlog up` left in the data directory. Raises `SettingsError`."""
-    known: dict[str, Any] = {}
+    with suppress(NotRunning):  # then the secrets of an earlier run must do
+        return find(data_dir).overrides()
     try:
-        if (secrets := read_secrets(data_dir)) is not None:
-            known["identity_key"] = secrets.identity_key
-            known["ops_key"] = secrets.ops_key
-            known["webhook_keys"] = {"up": secrets.webhook_key}
-        # When nothing runs here, the files of an earlier run must do.
-        with suppress(NotRunning):
-            running = find(data_dir)
-            known["kafka_bootstrap_servers"] = running.bootstrap_servers
-            known["database_url"] = running.database_url
-            known["recordings_url"] = running.recordings_url
+        secrets = read_secrets(data_dir)
     except ValueError as error:
         raise SettingsError(str(error)) from None
-    return known
+    if secrets is None:
+        return {}
+    return {
+        "identity_key": secrets.identity_key,
+        "ops_key": secrets.ops_key,
+        "webhook_keys": {"up": secrets.webhook_key},
+    }
 
 
 def complain(sentence: str) -> None:

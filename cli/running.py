@@ -1,12 +1,15 @@
 """What runs here: `<data dir>/up.json`, written by `ringlog up`, by which the other commands find it."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from runtime.settings import PREFIX
+
 FILE_NAME = "up.json"
 
-# The file holds the webhook's secret: for its owner only.
+# The file holds secrets: for its owner only.
 _MODE = 0o600
 
 
@@ -19,7 +22,8 @@ class Running(msgspec.Struct, kw_only=True):
 
     `webhooks_url` and `ops_url` are the bases of the two listeners, such as `http://127.0.0.1:8080`; `database_url` is
     SQLAlchemy's; `webhook_key` is the secret alone; `pids` go from a process's name to its number; `simulator` is the
-    `host:port` from which recordings may be fetched although it is a private address.
+    `host:port` from which recordings may be fetched although it is a private address. `settings` are the variables
+    that are in effect for the processes, whether somebody set them or `up` decided: another terminal has them not.
     """
 
     bootstrap_servers: str
@@ -31,6 +35,17 @@ class Running(msgspec.Struct, kw_only=True):
     webhook_key: str
     pids: dict[str, int] = {}
     simulator: str | None = None
+    webhook_header: str = "authorization"
+    settings: dict[str, str] = {}
+
+    def overrides(self) -> dict[str, Any]:
+        """For `load_settings`: what the processes here go by."""
+        in_effect = {name.removeprefix(PREFIX).lower(): value for name, value in self.settings.items()}
+        return in_effect | {
+            "kafka_bootstrap_servers": self.bootstrap_servers,
+            "database_url": self.database_url,
+            "recordings_url": self.recordings_url,
+        }
 
     def write(self, data_dir: Path) -> Path:
         """Whoever reads meanwhile sees the former file or this one, never a half."""

@@ -71,7 +71,7 @@ def simulate(
         running = _running(
             data_dir, needed=verify or (wanted and not (url and key)), why=_NO_BOOKS if verify else _NO_TARGET
         )
-        target = Target(url or _of(running).webhooks_url, key or _of(running).webhook_key) if wanted else None
+        target = _target(running, url, key) if wanted else None
         doing = Doing(rate=rate, deliver=deliver, verify=verify, serve=serve, patience_s=patience)
 
         def tell(report: Report) -> None:
@@ -97,9 +97,11 @@ def _running(data_dir: Path, *, needed: bool, why: str) -> Running | None:
         return None
 
 
-def _of(running: Running | None) -> Running:
-    assert running is not None  # noqa: S101 - `_running` was told that it is needed
-    return running
+def _target(running: Running | None, url: str | None, key: str | None) -> Target:
+    if running is not None:
+        return Target(url or running.webhooks_url, key or running.webhook_key, running.webhook_header)
+    assert url and key  # noqa: S101 - else `_running` was told that it is needed
+    return Target(url, key)
 
 
 def _stop(sentence: str, code: int) -> NoReturn:

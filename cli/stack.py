@@ -1,16 +1,18 @@
 """The programs of a whole ringlog on one machine, and the settings that they share."""
 
+import errno
 import os
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
 
 import aiohttp
 
 from cli.running import Running
 from cli.secrets import Secrets
 from runtime.local_kafka import LocalKafka
-from runtime.settings import PREFIX, Settings
+from runtime.settings import PREFIX, Settings, SettingsError
 from runtime.supervisor import Program
 from runtime.threads import in_thread
 from schemas.topics import PARTITIONS_LOCALLY
@@ -21,6 +23,11 @@ HOST = "127.0.0.1"
 KAFKA_PORT = 19092
 SIMULATOR_PORT = 18099
 
+MAX_PORT = 65535
+
+# After a power cut a broker checks every segment that was open; the supervisor's own minute is for programs that start.
+KAFKA_READY_WITHIN_S = 300.0
+
 CONSUMERS = ("profiles", "billing", "transcripts", "recordings")
 
 
@@ -28,70 +35,84 @@ class Stack:
     """Ports, addresses and environment, decided once; `programs` in the order of their start, without Kafka."""
 
     def __init__(self, settings: Settings, secrets: Secrets, bootstrap_servers: str, *, kafka_is_ours: bool) -> None:
+        """Raises `SettingsError` when nothing can listen on the host that was given."""
         self._settings = settings
         self._log_dir = settings.data_dir.absolute() / "logs"
         self._bootstrap = bootstrap_servers
         given = settings.model_fields_set
-        taken = {0}
-        self.port = settings.port if "port" in given else _free_port(settings.port, taken)
-        self.ops_port = settings.ops_port if "ops_port" in given else _free_port(settings.ops_port, taken)
-        self._consumer_ports = {name: _free_port(self.ops_port + 1 + n, taken) for n, name in enumerate(CONSUMERS)}
-        self.simulator = f"{HOST}:{_free_port(SIMULATOR_PORT, taken)}"
-        self.webhook_key = (
+        self._host = settings.host if "host" in given else HOST
+        port = settings.port if "port" in given else 0
+        ops_port = settings.ops_port if "ops_port" in given else 0
+        taken = {port, ops_port} - {0}
+        self._port = port or _free_port(self._host, settings.port, taken)
+        self._ops_port = ops_port or _free_port(self._host, settings.ops_port, taken)
+        self._consumer_ports = {
+            name: _free_port(self._host, self._ops_port + 1 + n, taken) for n, name in enumerate(CONSUMERS)
+        }
+        self._simulator = f"{HOST}:{_free_port(HOST, SIMULATOR_PORT, taken)}"
+        self._webhook_key = (
             next(iter(settings.webhook_keys.values())).get_secret_value()
             if settings.webhook_keys
             else secrets.webhook_key
         )
-        self.ops_key = settings.ops_key.get_secret_value() if settings.ops_key else secrets.ops_key
-        self.environment = self._environment(secrets, kafka_is_ours)
+        self._environment = self._with_decisions(secrets, kafka_is_ours)
 
-    def _environment(self, secrets: Secrets, kafka_is_ours: bool) -> dict[str, str]:
-        """This process's, and what was not said in it."""
+    def _with_decisions(self, secrets: Secrets, kafka_is_ours: bool) -> dict[str, str]:
+        """This process's environment, and what was not said in it."""
         settings = self._settings
-        private = [*settings.recording_private_hosts, self.simulator]
+        private = [*settings.recording_private_hosts, self._simulator]
         defaults = {
-            "HOST": HOST,
-            "PORT": str(self.port),
+            "HOST": self._host,
             "WEBHOOK_KEYS": f"up:{secrets.webhook_key}",
             "OPS_KEY": secrets.ops_key,
             "IDENTITY_KEY": secrets.identity_key,
         }
         if kafka_is_ours:
             defaults["TOPIC_PARTITIONS"] = str(PARTITIONS_LOCALLY)
+        # An empty variable says nothing, as everywhere; Docker Compose passes those that are not set so.
+        said = {name: value for name, value in os.environ.items() if value or not name.startswith(PREFIX)}
         decided = {
-            "DATA_DIR": str(settings.data_dir.absolute()),
+            "PORT": str(self._port),
+            "OPS_PORT": str(self._ops_port),
             "KAFKA_BOOTSTRAP_SERVERS": self._bootstrap,
             "RECORDING_PRIVATE_HOSTS": ",".join(private),
         }
-        return {**_prefixed(defaults), **os.environ, **_prefixed(decided)}
+        # Whoever reads up.json may stand in another directory.
+        paths = {name.upper(): str(value.absolute()) for name, value in settings if isinstance(value, Path)}
+        return {**_prefixed(defaults), **said, **_prefixed(decided | paths)}
 
-    def running(self, pids: dict[str, int]) -> Running:
+    def running(self, pids: Mapping[str, int]) -> Running:
+        host = _reached_at(self._host)
         return Running(
             bootstrap_servers=self._bootstrap,
-            webhooks_url=f"http://{HOST}:{self.port}",
-            ops_url=f"http://{HOST}:{self.ops_port}",
+            webhooks_url=f"http://{host}:{self._port}",
+            ops_url=f"http://{host}:{self._ops_port}",
             database_url=self._settings.database,
             recordings_url=self._settings.recordings,
             state_dir=str(self._settings.state_dir.absolute()),
-            webhook_key=self.webhook_key,
-            pids=pids,
-            simulator=self.simulator,
+            webhook_key=self._webhook_key,
+            pids=dict(pids),
+            simulator=self._simulator,
+            webhook_header=self._settings.webhook_header,
+            settings={name: value for name, value in self._environment.items() if name.startswith(PREFIX)},
         )
 
     def programs(self) -> Iterator[Program]:
         for name in CONSUMERS:
-            yield self._program(name, ["consume", name], self._consumer_ports[name])
+            # The builder is ready when it has caught up, however long that takes: the service waits a while for it.
+            path = "/health/live" if name == "profiles" else "/health/ready"
+            yield self._program(name, ["consume", name], self._consumer_ports[name], path)
         # Last, so that it is stopped first: no call comes in any more while what is behind it ends.
-        yield self._program("service", ["serve"], self.ops_port)
+        yield self._program("service", ["serve"], self._ops_port, "/health/ready")
 
-    def _program(self, name: str, arguments: list[str], ops_port: int) -> Program:
+    def _program(self, name: str, arguments: list[str], ops_port: int, ready_path: str) -> Program:
         command = [sys.executable, "-m", "cli.main", *arguments]
         return Program(
             name=name,
             command=lambda: command,
-            environment=self.environment | {f"{PREFIX}OPS_PORT": str(ops_port)},
+            environment=self._environment | {f"{PREFIX}OPS_PORT": str(ops_port)},
             log=self._log_dir / f"{name}.log",
-            ready=_answers(f"http://{HOST}:{ops_port}/health/ready"),
+            ready=_answers(f"http://{_reached_at(self._host)}:{ops_port}{ready_path}"),
         )
 
 
@@ -108,6 +129,7 @@ def kafka_program(kafka: LocalKafka) -> Program:
         log=kafka.log_file,
         ready=ready,
         prepare=kafka.prepare,
+        ready_within_s=KAFKA_READY_WITHIN_S,
     )
 
 
@@ -129,18 +151,33 @@ def _answers(url: str) -> Callable[[], Awaitable[bool]]:
     return ready
 
 
-def _free_port(wanted: int, taken: set[int]) -> int:
-    """`wanted` when nobody listens there, else one that is free now."""
-    for port in (*range(wanted, wanted + 100), 0):
-        if port in taken and port:
+def _reached_at(host: str) -> str:
+    """Where on this machine whoever listens on `host` is reached, as it stands in a URL."""
+    address = {"0.0.0.0": HOST, "::": "::1"}.get(host, host)  # noqa: S104 - listens everywhere, so here too
+    return f"[{address}]" if ":" in address else address
+
+
+def _free_port(host: str, wanted: int, taken: set[int]) -> int:
+    """`wanted` when nobody listens there, else one that is free now; 0 wants any. It is `taken` from then on.
+
+    Raises `SettingsError` when nothing can listen on `host`.
+    """
+    near = range(wanted, min(wanted + 100, MAX_PORT + 1)) if wanted else ()
+    for port in (*near, *[0] * 20):  # what the system chooses may be taken, too
+        if port in taken:
             continue
-        with socket.socket() as probe:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
+                probe.bind((host, port))
+            except (OSError, UnicodeError) as error:
+                if isinstance(error, OSError) and error.errno in (errno.EADDRINUSE, errno.EACCES):
+                    continue
+                raise SettingsError(
+                    f"{PREFIX}HOST is wrong: {host!r} is no address of this machine; 0.0.0.0 listens on all of them."
+                ) from None
             found: int = probe.getsockname()[1]
+        if found not in taken:
             taken.add(found)
             return found
-    raise OSError("no port of the loopback interface is free")
+    raise SettingsError(f"{PREFIX}HOST: no port of {host} is free.")

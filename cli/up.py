@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import shlex
 from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.context import EXIT_FAILED, complain, err, explained, out
-from cli.running import FILE_NAME
+from cli.running import FILE_NAME, Running
 from cli.secrets import make_secrets
-from cli.stack import HOST, KAFKA_PORT, Stack, kafka_program
+from cli.stack import KAFKA_PORT, Stack, kafka_program
 from consumers.database import migrate
 from runtime import topics
 from runtime.local_kafka import LocalKafka, LocalKafkaError
@@ -74,22 +75,25 @@ async def _up(settings: Settings, stop: asyncio.Event) -> int:
         secrets = make_secrets(settings.data_dir)
     except ValueError as error:
         raise SettingsError(str(error)) from None
-    stack: Stack | None = None
+    (settings.data_dir / FILE_NAME).unlink(missing_ok=True)  # of one that was killed
+    ready: Stack | None = None
 
     def remember(pids: Mapping[str, int]) -> None:
-        if stack is not None:
-            stack.running(dict(pids)).write(settings.data_dir)
+        if ready is not None:
+            ready.running(pids).write(settings.data_dir)
 
     supervisor = Supervisor(remember)
 
     async def start_all() -> None:
-        nonlocal stack
+        nonlocal ready
         kafka = None if settings.kafka_bootstrap_servers else await _start_kafka(settings, supervisor)
         bootstrap = kafka.bootstrap_servers if kafka else settings.bootstrap_servers
         await _prepare(settings, bootstrap, kafka_is_ours=kafka is not None)
         stack = Stack(settings, secrets, bootstrap, kafka_is_ours=kafka is not None)
         with err.status("Starting the service and the consumers ..."):
             await supervisor.start(*stack.programs())
+        ready = stack
+        remember(supervisor.pids)
         _welcome(stack, kafka, settings)
         await supervisor.failure()
 
@@ -99,7 +103,7 @@ async def _up(settings: Settings, stop: asyncio.Event) -> int:
         complain(str(error))
         return EXIT_FAILED
     finally:
-        stack = None  # no pid is worth remembering any more
+        ready = None  # no pid is worth remembering any more
         await supervisor.stop(lambda name: err.print(f"Stopping {name} ...", style="dim"))
         (settings.data_dir / FILE_NAME).unlink(missing_ok=True)
     err.print(f"Everything has stopped; what happened is kept in {settings.data_dir}.", highlight=False)
@@ -156,23 +160,23 @@ def _welcome(stack: Stack, kafka: LocalKafka | None, settings: Settings) -> None
     out.print("\n[bold green]ringlog is up.[/]")
     out.print(table)
     out.print("\nTry a prefetch, an end of call, and the same prefetch again:\n", highlight=False)
-    for line in _examples(stack):
+    for line in _examples(running):
         print(line, end="\n\n")  # noqa: T201 - to be copied: rich would wrap it
     out.print("A thousand calls, and whether the books are right: [bold]ringlog simulate --calls 1000 --verify[/]")
     out.print("Ctrl-C stops everything.")
 
 
-def _examples(stack: Stack) -> tuple[str, str]:
-    authorization = f"-H 'authorization: Bearer {stack.webhook_key}'"
-    url = f"http://{HOST}:{stack.port}/webhooks"
+def _examples(running: Running) -> tuple[str, str]:
+    credential = "-H " + shlex.quote(f"{running.webhook_header}: Bearer {running.webhook_key}")
+    url = f"{running.webhooks_url}/webhooks"
     body = (
         '{"session_id": "session123", "agent_id": "agent001", "ts": 1729840680.886249, "duration": 300,'
         ' "call_status": "user-ended", "voip": {"provider": "twilio", "from": "+15551234567", "to": "+15557654321"},'
         ' "chat": [{"role": "user", "content": "Hi, I would like to book a flight."}],'
         ' "cost_breakdown": [{"type": "stt", "provider": "millis", "credit": 0.0043}],'
-        f' "recording": {{"recording_url": "http://{stack.simulator}/sounds/session123.wav"}}}}'
+        f' "recording": {{"recording_url": "http://{running.simulator}/sounds/session123.wav"}}}}'
     )
     return (
-        f"curl {authorization} '{url}/prefetch?session_id=session124&agent_id=agent001&from=%2B15551234567'",
-        f"curl {authorization} -H 'content-type: application/json' {url}/end-of-call -d '{body}'",
+        f"curl {credential} '{url}/prefetch?session_id=session124&agent_id=agent001&from=%2B15551234567'",
+        f"curl {credential} -H 'content-type: application/json' {url}/end-of-call -d '{body}'",
     )

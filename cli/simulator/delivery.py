@@ -36,12 +36,12 @@ def _no_url(said: str) -> DeliveryError:
 
 
 class Target:
-    """The webhooks of a ringlog: `url` is the base of its public listener, `key` the secret of the credential.
+    """The webhooks of a ringlog: `url` is the base of its public listener, `key` the secret that `header` carries.
 
     Raises `DeliveryError` for what is no URL.
     """
 
-    def __init__(self, url: str, key: str) -> None:
+    def __init__(self, url: str, key: str, header: str = "authorization") -> None:
         base = url.rstrip("/").removesuffix("/webhooks")
         try:
             parts = urlsplit(base)
@@ -51,7 +51,7 @@ class Target:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise _no_url(url)
         self._urls = {webhook: base + path for webhook, path in _PATHS.items()}
-        self._headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
+        self._headers = {header: f"Bearer {key}", "content-type": "application/json"}
         self.base = base
         self.host = parts.hostname
         self.port = port or (443 if parts.scheme == "https" else 80)

@@ -85,11 +85,7 @@ async def _play(
 async def _verified(
     report: Report, doing: Doing, running: Running, target: Target, http: aiohttp.ClientSession, console: Console
 ) -> Verdict:
-    settings = load_settings(
-        kafka_bootstrap_servers=running.bootstrap_servers,
-        database_url=running.database_url,
-        recordings_url=running.recordings_url,
-    )
+    settings = load_settings(**running.overrides())
     reader = BookReader.open(settings)
     try:
         verification = Verification(

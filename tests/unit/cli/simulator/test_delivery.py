@@ -126,6 +126,13 @@ async def test_a_refused_key_ends_the_delivery_with_one_sentence(plan: Plan) -> 
             await delivered(url, list(plan))
 
 
+async def test_the_key_goes_in_the_header_that_the_ringlog_wants(plan: Plan) -> None:
+    async with listening(lambda request, _content: 200 if request.headers.get("x-key") == "Bearer k" else 401) as peer:
+        target = Target(peer[0], "k", "x-key")
+        async with target.open() as http:
+            assert (await target.send(http, next(iter(plan)).steps[0]))[0] == 200
+
+
 @pytest.mark.parametrize("url", ["nonsense", "ftp://x", "http://", "http://x:99999"])
 def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(DeliveryError, match="is no URL of a ringlog"):
