@@ -4,11 +4,9 @@ from typing import Annotated
 
 import typer
 
-from cli.context import explained
+from cli.context import begin, explained
 from consumers.process import consume as consume_process
-from runtime.logs import configure_logs
 from runtime.process import run
-from runtime.settings import load_settings
 
 
 def consume(name: Annotated[str, typer.Argument(help="profiles, billing, transcripts or recordings")]) -> None:
@@ -19,6 +17,5 @@ def consume(name: Annotated[str, typer.Argument(help="profiles, billing, transcr
         RINGLOG_KAFKA_BOOTSTRAP_SERVERS=kafka:9092 RINGLOG_DATABASE_URL=postgresql://... ringlog consume billing
     """
     with explained():
-        settings = load_settings()
-        configure_logs(name, settings.log_format, settings.log_level)
+        settings = begin(name)
         raise typer.Exit(run(lambda stop: consume_process(settings, name, stop)))

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from cli.running import NotRunning, find
 from cli.secrets import read_secrets
-from runtime.logs import configure_logs
-from runtime.settings import Settings, SettingsError, load_settings
+from runtime.logs import configure_logs, logger
+from runtime.settings import Settings, SettingsError, load_settings, unknown_variables
 
 EXIT_FAILED = 1
 EXIT_SETTINGS = 2
@@ -26,6 +26,16 @@ def load() -> Settings:
     configure_logs("ringlog", settings.log_format, "warning")
     known = _known(settings.data_dir)
     return load_settings(**{name: value for name, value in known.items() if name not in settings.model_fields_set})
+
+
+def begin(process: str, **overrides: Any) -> Settings:
+    """For a process that stays: its settings, its logs configured. Raises `SettingsError`."""
+    settings = load_settings(**overrides)
+    configure_logs(process, settings.log_format, settings.log_level)
+    for name, meant in unknown_variables().items():
+        guess = f"; is {meant} meant?" if meant else ""
+        logger("cli").warning(f"there is no setting {name}, so it changes nothing{guess}")
+    return settings
 
 
 def _known(data_dir: Path) -> dict[str, Any]:

@@ -2,10 +2,8 @@
 
 import typer
 
-from cli.context import explained
-from runtime.logs import configure_logs
+from cli.context import begin, explained
 from runtime.process import run
-from runtime.settings import load_settings
 from service.app import Service
 
 
@@ -17,7 +15,5 @@ def serve() -> None:
         RINGLOG_KAFKA_BOOTSTRAP_SERVERS=kafka:9092 RINGLOG_WEBHOOK_KEYS=a:$A RINGLOG_IDENTITY_KEY=$KEY ringlog serve
     """
     with explained():
-        settings = load_settings()
-        configure_logs("service", settings.log_format, settings.log_level)
-        service = Service(settings)
+        service = Service(begin("service"))
         raise typer.Exit(run(service.run))

@@ -12,16 +12,15 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from cli.context import EXIT_FAILED, complain, err, explained, out
+from cli.context import EXIT_FAILED, begin, complain, err, explained, out
 from cli.running import FILE_NAME, Running
 from cli.secrets import make_secrets
 from cli.stack import KAFKA_PORT, Stack, kafka_program
 from consumers.database import migrate
 from runtime import topics
 from runtime.local_kafka import LocalKafka, LocalKafkaError
-from runtime.logs import configure_logs
 from runtime.process import run
-from runtime.settings import Settings, SettingsError, load_settings
+from runtime.settings import Settings, SettingsError
 from runtime.supervisor import ProgramFailed, Supervisor
 from runtime.threads import in_thread
 from schemas.redaction import redact_url
@@ -44,8 +43,7 @@ def up(
         RINGLOG_KAFKA_BOOTSTRAP_SERVERS=kafka:9092 RINGLOG_DATABASE_URL=postgresql://... ringlog up
     """
     with explained():
-        settings = load_settings(**({"data_dir": data_dir} if data_dir else {}))
-        configure_logs("up", settings.log_format, settings.log_level)
+        settings = begin("up", **({"data_dir": data_dir} if data_dir else {}))
         with _alone_in(settings.data_dir):
             code = run(lambda stop: _up(settings, stop))
     raise typer.Exit(code)

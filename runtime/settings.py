@@ -1,5 +1,6 @@
 """Every setting of every process: environment variables with the prefix `RINGLOG_`."""
 
+import difflib
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,6 +12,9 @@ from schemas.caller import CallerIdentity
 from schemas.topics import MAX_MESSAGE_BYTES
 
 PREFIX = "RINGLOG_"
+
+# With our prefix, and yet no settings: of the machine, and of the tests.
+_NO_SETTINGS = (f"{PREFIX}CACHE_DIR", f"{PREFIX}JAVA", f"{PREFIX}TEST_")
 
 # A shorter one could be found by trying; 16 characters of hex are 64 bits.
 MIN_IDENTITY_KEY_LENGTH = 16
@@ -183,6 +187,20 @@ def load_settings(**overrides: Any) -> Settings:
             raise SettingsError(f"{reason}.") from None
         name = PREFIX + str(first["loc"][0]).upper()
         raise SettingsError(f"{name} is wrong: {reason}{_said(name)}.") from None
+
+
+def unknown_variables() -> dict[str, str | None]:
+    """Variables of the environment with our prefix that are no setting -> the setting that was probably meant.
+
+    Nobody reads them, so a guard that was misspelt would be open, and nobody would know.
+    """
+    known = [PREFIX + field.upper() for field in Settings.model_fields]
+    strangers = sorted(
+        name
+        for name in os.environ
+        if name.startswith(PREFIX) and name not in known and not name.startswith(_NO_SETTINGS)
+    )
+    return {name: next(iter(difflib.get_close_matches(name, known, 1, 0.8)), None) for name in strangers}
 
 
 def _said(name: str) -> str:

@@ -62,6 +62,14 @@ def test_a_wrong_setting_is_one_sentence_and_exit_code_2(tmp_path: Path, name: s
     assert "hush" not in said
 
 
+def test_a_misspelt_setting_is_named_at_the_start(tmp_path: Path) -> None:
+    refused = serve(tmp_path, RECORDING_HOST="example.com", IDENTITY_KEY=None)
+    _, said = refused.communicate(timeout=30)
+    assert (
+        "there is no setting RINGLOG_RECORDING_HOST, so it changes nothing; is RINGLOG_RECORDING_HOSTS meant?" in said
+    )
+
+
 def test_a_port_that_is_taken_is_one_sentence_and_exit_code_2(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from runtime.kafka import connection
-from runtime.settings import SettingsError, load_settings
+from runtime.settings import SettingsError, load_settings, unknown_variables
 
 
 def refusal(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
@@ -137,6 +137,17 @@ def test_a_certificate_that_can_t_be_read_is_a_wrong_setting(tmp_path: Path) -> 
 )
 def test_a_database_url_gets_the_driver_that_we_ship(url: str, driver: str) -> None:
     assert load_settings(database_url=url).database == driver
+
+
+def test_variables_that_nobody_reads_are_named_with_what_was_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RECORDING_HOST", "WEBHOOKKEYS", "SOMETHING_ELSE", "CACHE_DIR", "JAVA", "TEST_ANY", "PORT"):
+        monkeypatch.setenv(f"RINGLOG_{name}", "1")
+    monkeypatch.setenv("RINGLOGS_PORT", "1")
+    assert unknown_variables() == {
+        "RINGLOG_RECORDING_HOST": "RINGLOG_RECORDING_HOSTS",
+        "RINGLOG_WEBHOOKKEYS": "RINGLOG_WEBHOOK_KEYS",
+        "RINGLOG_SOMETHING_ELSE": None,
+    }
 
 
 def test_settings_can_t_be_changed() -> None:
