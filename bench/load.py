@@ -1,7 +1,7 @@
 """Load over HTTP/1.1: many connections, each sends its next request when it has its answer.
 
-Raw sockets and epoll: some 15 us of processor time a request, less than half of what the barest server under test
-needs, so that the server is what is full.
+Raw sockets and epoll: half of the processor time a request of what the barest server under test needs, so that the
+server is what is full.
 """
 
 import gc
