@@ -11,10 +11,10 @@ from rich.console import Console
 from cli.running import NotRunning, find
 from cli.secrets import read_secrets
 from runtime.logs import configure_logs, logger
+from runtime.process import EXIT_SETTINGS
 from runtime.settings import Settings, SettingsError, load_settings, unknown_variables
 
 EXIT_FAILED = 1
-EXIT_SETTINGS = 2
 
 out = Console()
 err = Console(stderr=True)

@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from cli.context import EXIT_FAILED, EXIT_SETTINGS, err, explained, out
+from cli.context import EXIT_FAILED, err, explained, out
 from cli.running import NotRunning, Running, find
 from cli.simulator.delivery import DeliveryError, Target
 from cli.simulator.plan import Wish
@@ -16,6 +16,7 @@ from cli.simulator.share import ShareError, parse_share
 from cli.simulator.simulation import Doing
 from cli.simulator.simulation import simulate as run_simulation
 from cli.simulator.sound_server import SoundServerError
+from runtime.process import EXIT_SETTINGS
 
 EXIT_INTERRUPTED = 130  # as shells count it
 

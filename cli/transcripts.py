@@ -11,9 +11,10 @@ from rich.text import Text
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from cli.context import EXIT_FAILED, EXIT_SETTINGS, complain, explained, load, out
+from cli.context import EXIT_FAILED, complain, explained, load, out
 from consumers.database import database_url, is_unavailable, open_engine, read_only
 from consumers.search import Conversation, Found, NoWords, asked_words, find, read
+from runtime.process import EXIT_SETTINGS
 from runtime.settings import Settings
 from schemas.chat import FunctionCall, Turn
 from schemas.event import rfc3339

@@ -80,7 +80,7 @@ async def _up(settings: Settings, stop: asyncio.Event) -> int:
         if ready is not None:
             ready.running(pids).write(settings.data_dir)
 
-    supervisor = Supervisor(remember)
+    supervisor = Supervisor(remember, complain)
 
     async def start_all() -> None:
         nonlocal ready

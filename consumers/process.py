@@ -17,6 +17,7 @@ from consumers.runner import Runner
 from consumers.transcripts import Transcripts
 from runtime.logs import logger
 from runtime.ops import Health, ops_app
+from runtime.process import EXIT_STUCK
 from runtime.server import HttpServer
 from runtime.settings import Settings, SettingsError
 
@@ -63,7 +64,7 @@ async def consume(settings: Settings, name: str, stop: asyncio.Event) -> int:
         await run_consumer(settings, consumer, engine, stop, parts)
     except PositionMismatch as error:
         logger("consumers.process").error("stopped: going on would make wrong books", reason=str(error))
-        return 1
+        return EXIT_STUCK
     finally:
         engine.dispose()
     return 0

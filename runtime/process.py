@@ -6,6 +6,9 @@ from collections.abc import Awaitable, Callable
 
 import uvloop
 
+EXIT_SETTINGS = 2  # the settings are wrong: one sentence says which, and to start it again would not mend them
+EXIT_STUCK = 3  # to go on would make something wrong: a person has to decide, the other processes need not wait
+
 Main = Callable[[asyncio.Event], Awaitable[int | None]]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from runtime.local_kafka import dies_with_us
 from runtime.logs import logger
+from runtime.process import EXIT_SETTINGS, EXIT_STUCK
 from runtime.threads import in_thread
 
 # Ours stop within ten seconds of SIGTERM, whatever Kafka and the database do.
@@ -19,9 +20,6 @@ STOP_GRACE_S = 15.0
 FIRST_RESTART_S = 0.1  # a process that was killed should be missed as briefly as possible
 MAX_RESTART_S = 5.0
 SETTLED_S = 20.0  # one that ran for so long didn't fail at its start: the next restart is quick again
-
-# The exit code of a process whose settings are wrong. Starting it again would not mend them.
-EXIT_SETTINGS = 2
 
 LOG_BYTES = 64 * 1024 * 1024  # a log longer than that is put aside at the next start
 
@@ -49,13 +47,18 @@ class _Running:
     process: asyncio.subprocess.Process
     task: asyncio.Task[None] | None = None
     started: float = field(default_factory=time.monotonic)
+    is_stuck: bool = False
 
 
 class Supervisor:
-    """`on_change` is called with the pids, by name, whenever one of them is new."""
+    """`on_change` is called with the pids, by name, whenever one of them is new or gone for good; `on_stuck` with a
+    text for people when a program can't go on, and is left alone while the others do."""
 
-    def __init__(self, on_change: Callable[[Mapping[str, int]], None]) -> None:
+    def __init__(
+        self, on_change: Callable[[Mapping[str, int]], None], on_stuck: Callable[[str], None] = lambda _text: None
+    ) -> None:
         self._on_change = on_change
+        self._on_stuck = on_stuck
         self._running: dict[str, _Running] = {}
         self._stopping = False
         self._failed: asyncio.Future[ProgramFailed] = asyncio.get_running_loop().create_future()
@@ -63,7 +66,7 @@ class Supervisor:
 
     @property
     def pids(self) -> dict[str, int]:
-        return {name: running.process.pid for name, running in self._running.items()}
+        return {name: running.process.pid for name, running in self._running.items() if not running.is_stuck}
 
     async def start(self, *programs: Program) -> None:
         """All at once; returns when all are ready. Raises `ProgramFailed` when one ends before, or takes too long."""
@@ -117,6 +120,8 @@ class Supervisor:
         process = self._running[program.name].process
         deadline = time.monotonic() + program.ready_within_s
         while not await program.ready():
+            if process.returncode == EXIT_STUCK:
+                return  # whoever keeps it will see
             if process.returncode is not None:
                 raise ProgramFailed(f"{program.name} {_ended(process.returncode)}.\n{_tail(program.log)}")
             if time.monotonic() > deadline:
@@ -132,6 +137,9 @@ class Supervisor:
             if code == EXIT_SETTINGS:
                 self._fail(ProgramFailed(f"{program.name} refuses its settings.\n{_tail(program.log)}"))
                 return
+            if code == EXIT_STUCK:
+                self._leave(running)
+                return
             if time.monotonic() - running.started > SETTLED_S:
                 pause_s = FIRST_RESTART_S
             self._log.warning(f"{program.name} {_ended(code)}, starting it again", in_s=pause_s, log=str(program.log))
@@ -143,6 +151,13 @@ class Supervisor:
                 self._fail(ProgramFailed(f"{program.name} can't be started again: {error}"))
                 return
             running = self._running[program.name]
+
+    def _leave(self, running: _Running) -> None:
+        program = running.program
+        running.is_stuck = True
+        self._on_change(self.pids)
+        self._log.error(f"{program.name} can't go on, and is not started again", log=str(program.log))
+        self._on_stuck(f"{program.name} can't go on, and is not started again; the others do.\n{_tail(program.log)}")
 
     def _fail(self, error: ProgramFailed) -> None:
         if not self._failed.done():

@@ -12,6 +12,7 @@ from sqlalchemy import update
 from consumers import database, process
 from consumers.positions import Move, advance
 from consumers.tables import positions
+from runtime.process import EXIT_STUCK
 from runtime.settings import Settings, SettingsError
 from runtime.topics import apply
 from schemas.topics import CALLS_ENDED
@@ -60,7 +61,7 @@ async def test_positions_of_another_cluster_end_the_process(settings: Settings, 
     with engine.begin() as tx:
         advance(tx, "billing", "another", [Move(CALLS_ENDED.named(settings.topic_prefix), 0, None, 1)])
         tx.execute(update(positions).values(next_offset=0))
-    assert await asyncio.wait_for(process.consume(settings, "billing", asyncio.Event()), 30) == 1
+    assert await asyncio.wait_for(process.consume(settings, "billing", asyncio.Event()), 30) == EXIT_STUCK
     engine.dispose()
 
 

@@ -88,6 +88,31 @@ async def test_wrong_settings_stop_everything_with_what_was_said(supervisor: Sup
             await supervisor.failure()
 
 
+@pytest.mark.parametrize("is_ready", [True, False])
+async def test_a_program_that_can_t_go_on_is_left_alone_and_the_others_run_on(
+    pids: list[Mapping[str, int]], tmp_path: Path, is_ready: bool
+) -> None:
+    told: list[str] = []
+    supervisor = Supervisor(lambda now: pids.append(dict(now)), told.append)
+    source = (
+        f"import sys, time; print({'ready' if is_ready else 'no'!r}); print('why'); sys.stdout.flush(); sys.exit(3)"
+    )
+    try:
+        await supervisor.start(program(tmp_path, "stuck", source), program(tmp_path, "other", SLEEPS))
+        async with asyncio.timeout(10):
+            while not told:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        assert "stuck can't go on, and is not started again; the others do.\n" in told[0]
+        assert "why\n" in told[0]
+        assert pids[-1] == supervisor.pids == {"other": supervisor.pids["other"]}
+        await asyncio.sleep(1.0)
+        assert (tmp_path / "stuck.log").read_text().count("why") == 1
+        assert len(told) == 1
+        assert psutil.pid_exists(supervisor.pids["other"])
+    finally:
+        await supervisor.stop()
+
+
 @pytest.mark.parametrize("code", [1, 2])
 async def test_a_program_that_ends_before_it_is_ready_is_a_failure(
     supervisor: Supervisor, tmp_path: Path, code: int
