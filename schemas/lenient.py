@@ -67,16 +67,23 @@ def members_of(raw: bytes) -> Members:
     return _members.decode(raw)
 
 
-# An escape of JSON: a pair of surrogates, one alone, or any other. One alone has no meaning, but occurs where a text
-# was cut inside an emoji, and would make the whole body unreadable.
-_ESCAPE = re.compile(
-    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL
+# Other text, other escapes and pairs, up to a surrogate's escape that stands alone. That has no meaning, but occurs
+# where a text was cut inside an emoji, and would make the whole body unreadable. Nothing is tried twice: a body may be
+# megabytes of escapes.
+_LONE_SURROGATE = re.compile(
+    rb"(?:[^\\]++|\\[^u]|\\u(?![dD][89a-fA-F])|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})*+"
+    rb"(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
 )
 
 
 def mend_surrogates(raw: bytes) -> bytes:
     """The same JSON with each lone surrogate escape as U+FFFD, the character for what is no character."""
-    return _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], raw)
+    kept: list[bytes] = []
+    end = 0
+    while found := _LONE_SURROGATE.match(raw, end):
+        kept += (raw[end : found.start(1)], rb"\ufffd")
+        end = found.end()
+    return b"".join((*kept, raw[end:]))
 
 
 def nests_deeper(value: Any, levels: int) -> bool:

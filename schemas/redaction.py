@@ -21,7 +21,8 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 MAX_REMEMBERED_CHARACTERS = 64
 MAX_REMEMBERED_BYTES = 32 * 1024  # of a configuration: 256 of these, before and after, are 16 MiB
 
-_URL_PARAMETER = re.compile(r"(?<=[?&;])([^=&#;\s]+)=([^&#;\s]+)")
+# No name reaches over the start of the next one, or each of a thousand question marks would search for all of them.
+_URL_PARAMETER = re.compile(r"(?<=[?&;])([^?=&#;\s]+)=([^&#;\s]+)")
 _URL_USER = re.compile(r"(?<=://)[^/?#\s@]+(?=@)")
 
 # A secret in a query goes by more names than a field: signatures and keys of one word.
