@@ -1,5 +1,6 @@
 """The end-of-call webhook: a body comes in, and is durable before we say so."""
 
+import asyncio
 import time
 from typing import NamedTuple
 from urllib.parse import parse_qs
@@ -26,6 +27,11 @@ from service.session import MAX_SESSION_ID_CHARACTERS, TOO_LONG
 WEBHOOK = "end-of-call"
 
 RETRY_AFTER_S = 2  # a broker that was restarted takes about as long
+
+# What is larger is read in a thread: 8 MiB may be millions of strings to be searched for secrets, which takes seconds,
+# and a prefetch can't wait for that. A usual body has some kilobytes, and going to a thread would cost it more than the
+# reading; of this size, one of the worst takes ten milliseconds.
+MAX_INLINE_BYTES = 64 * 1024
 
 _REDACTED_WHOLE = msgspec.Raw(msgspec.json.encode(REDACTED))
 
@@ -115,7 +121,10 @@ class EndOfCallWebhook:
             await self._quarantine.keep(WEBHOOK, "incomplete", sentence, error.received)
             return Answer(408, error_body(sentence, "incomplete"), CLOSE)
         try:
-            event = self._event(received, scope["query_string"])
+            if len(received) <= MAX_INLINE_BYTES:
+                event = self._event(received, scope["query_string"])
+            else:
+                event = await asyncio.to_thread(self._event, received, scope["query_string"])
         except Unacceptable as error:
             await self._quarantine.keep(WEBHOOK, error.reason, str(error), received)
             return Answer(error.status, error_body(str(error), error.reason))
@@ -128,7 +137,7 @@ class EndOfCallWebhook:
         return Answer(200, b'{"event_id":"%s"}' % event.id.encode())
 
     def _event(self, received: bytes, query: bytes) -> Ended:
-        """The event of a body. Raises `Unacceptable`."""
+        """The event of a body; in any thread. Raises `Unacceptable`."""
         members, call = _read(received)
         session_id = _session_id(call, query)
         if session_id is None:

@@ -88,14 +88,25 @@ async def test_the_largest_bodies_go_through_or_are_kept(edge: Edge, settings: S
     assert metric("ringlog_events_failed_total", topic=CALLS_ENDED.named(settings.topic_prefix)) in (None, 0)
 
 
-async def test_a_large_broken_body_makes_no_prefetch_wait(edge: Edge) -> None:
-    refused = asyncio.create_task(edge.end(b"token:x " * 500_000))
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"token:x " * 500_000, 400),
+        (b'{"session_id":"s","agent_config":[' + b'"a?",' * 1_600_000 + b'""]}', 200),
+        (b'{"session_id":"s","agent_config":["' + b"?" * 8_000_000 + b'"]}', 200),
+        (b'{"session_id":"s","metadata":{"a":"' + rb"\n" * 3_900_000 + rb"\ud800" + b'"}}', 200),
+        (b'{"session_id":"s","metadata":{"a":"' + rb"\ud800" * 1_300_000 + b'"}}', 200),
+    ],
+    ids=["broken", "strings", "questions", "escapes", "surrogates"],
+)
+async def test_a_large_body_makes_no_prefetch_wait(edge: Edge, body: bytes, status: int) -> None:
+    ended = asyncio.create_task(edge.end(body))
     slowest = 0.0
-    while not refused.done():
+    while not ended.done():
         started = time.perf_counter()
         await edge.prefetch({"session_id": "s"})
         slowest = max(slowest, time.perf_counter() - started)
-    assert (await refused).status == 400
+    assert (await ended).status == status
     assert slowest < 1.0
 
 
