@@ -15,6 +15,7 @@ from runtime.process import EXIT_SETTINGS
 from runtime.settings import Settings, SettingsError, load_settings, unknown_variables
 
 EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130  # as shells count it
 
 out = Console()
 err = Console(stderr=True)

@@ -5,13 +5,13 @@ import csv
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cli.context import EXIT_FAILED, complain, err, explained, load, out
+from cli.context import EXIT_FAILED, EXIT_INTERRUPTED, complain, err, explained, load, out
 from runtime.clock import system_clock
 from runtime.kafka import KafkaUnavailable
 from runtime.process import run
@@ -27,7 +27,7 @@ app = typer.Typer(no_args_is_help=True, help="Set, show, import and delete what 
 CONNECT_WITHIN_S = 15.0
 
 NUMBER_COLUMN = "number"
-ROWS_AT_ONCE = 500  # they share a few acknowledgements; more would only wait in memory
+FACTS_AT_ONCE = 2_000  # they share a few acknowledgements; the journal would refuse more than ten thousand at once
 
 Number = Annotated[str, typer.Argument(help="a phone number, such as +15551234567")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -52,10 +52,12 @@ def set_(
 @app.command()
 def delete(
     number: Number,
-    facts: Annotated[list[str] | None, typer.Argument(help="which; without a name all of them")] = None,
+    facts: Annotated[
+        list[str] | None, typer.Argument(help="which; without a name all that the state store here knows")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Delete facts of a caller.
+    """Delete facts of a caller. Without names: those that the state store here knows, which may lag a moment behind.
 
     Example:
 
@@ -102,35 +104,73 @@ def import_(
     """
     with explained():
         settings = load()
-        rows = list(_rows(file))
-        written, refused = 0, []
+        rows = _rows(file)
+        result = _Import()
+        run(lambda stop: _import(settings, rows, result, stop))
+    if json:
+        print(msgspec.json.encode(result).decode())  # noqa: T201
+    else:
+        out.print(f"{result.written} facts of {result.callers} callers were written.", highlight=False)
+        for row in result.refused:
+            complain(f"line {row.line}: {row.reason}")
+    if result.stopped_before_line is not None:
+        complain(f"Stopped before line {result.stopped_before_line}: what was written stays written.")
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if result.refused:
+        raise typer.Exit(EXIT_FAILED)
 
-        async def main(_stop: asyncio.Event) -> None:
-            nonlocal written
-            async with _book(settings) as book:
-                with _progress() as progress:
-                    task = progress.add_task("Importing", total=len(rows))
-                    for start in range(0, len(rows), ROWS_AT_ONCE):
-                        part = rows[start : start + ROWS_AT_ONCE]
-                        outcomes = await asyncio.gather(
-                            *(book.write(number, facts) for _, number, facts in part), return_exceptions=True
-                        )
-                        for (line, _, _), outcome in zip(part, outcomes, strict=True):
-                            if isinstance(outcome, BaseException):
-                                refused.append({"line": line, "reason": _reason(outcome)})
-                            else:
-                                written += outcome
-                        progress.advance(task, len(part))
 
-        run(main)
-        if json:
-            print(msgspec.json.encode({"written": written, "refused": refused}).decode())  # noqa: T201
-        else:
-            out.print(f"{written} facts of {len(rows) - len(refused)} callers were written.", highlight=False)
-            for row in refused:
-                complain(f"line {row['line']}: {row['reason']}")
-        if refused:
-            raise typer.Exit(EXIT_FAILED)
+class _Row(NamedTuple):
+    line: int
+    number: str
+    facts: dict[str, str]
+
+
+class _Refused(msgspec.Struct):
+    line: int
+    reason: str
+
+
+class _Import(msgspec.Struct):
+    """What has become of the rows so far."""
+
+    written: int = 0
+    callers: int = 0
+    refused: list[_Refused] = []
+    stopped_before_line: int | None = None
+
+
+async def _import(settings: Settings, rows: list[_Row], result: _Import, stop: asyncio.Event) -> None:
+    async with _book(settings, stop) as book:
+        with _progress() as progress:
+            task = progress.add_task("Importing", total=len(rows))
+            for part in _parts(rows):
+                if stop.is_set():
+                    result.stopped_before_line = part[0].line
+                    return
+                writing = (book.write(row.number, row.facts) for row in part)
+                outcomes = await asyncio.gather(*writing, return_exceptions=True)
+                for row, outcome in zip(part, outcomes, strict=True):
+                    if isinstance(outcome, BaseException):
+                        result.refused.append(_Refused(row.line, _reason(outcome)))
+                    else:
+                        result.written += outcome
+                        result.callers += 1
+                progress.advance(task, len(part))
+
+
+def _parts(rows: list[_Row]) -> Iterator[list[_Row]]:
+    """Of about `FACTS_AT_ONCE` each, and of whole rows."""
+    part: list[_Row] = []
+    facts = 0
+    for row in rows:
+        if part and facts + len(row.facts) > FACTS_AT_ONCE:
+            yield part
+            part, facts = [], 0
+        part.append(row)
+        facts += len(row.facts)
+    if part:
+        yield part
 
 
 def _pair(text: str) -> tuple[str, Any]:
@@ -145,15 +185,24 @@ def _pair(text: str) -> tuple[str, Any]:
         raise typer.BadParameter(f"what follows {name}= is not JSON ({error}); for text write {name[:-1]}=") from None
 
 
-def _rows(file: Path) -> Iterator[tuple[int, str, dict[str, str]]]:
-    """Line, number and facts of each row."""
-    with file.open(newline="", encoding="utf-8-sig") as opened:
-        reader = csv.DictReader(opened)
-        if NUMBER_COLUMN not in (reader.fieldnames or ()):
-            raise typer.BadParameter(f"{file} has no column `{NUMBER_COLUMN}`: its first line must name the columns")
-        for row in reader:
-            number = row.pop(NUMBER_COLUMN) or ""
-            yield reader.line_num, number, {name: value for name, value in row.items() if name and value}
+def _rows(file: Path) -> list[_Row]:
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as opened:
+            reader = csv.DictReader(opened)
+            if NUMBER_COLUMN not in (reader.fieldnames or ()):
+                raise typer.BadParameter(
+                    f"{file} has no column `{NUMBER_COLUMN}`: its first line must name the columns"
+                )
+            return [
+                _Row(
+                    reader.line_num, row.pop(NUMBER_COLUMN) or "", {n: value for n, value in row.items() if n and value}
+                )
+                for row in reader
+            ]
+    except UnicodeDecodeError:
+        raise typer.BadParameter(f"{file} is not UTF-8: save it as CSV in UTF-8") from None
+    except (OSError, csv.Error) as error:
+        raise typer.BadParameter(f"{file} can't be read as CSV: {error}") from None
 
 
 def _known(settings: Settings, number: str) -> dict[str, Any]:
@@ -162,15 +211,21 @@ def _known(settings: Settings, number: str) -> dict[str, Any]:
     if e164 is None:
         raise typer.BadParameter("this is no phone number: write it as E.164, such as +15551234567")
     reader = ProfileReader(settings.state_dir)
-    reader.refresh()
     profile = reader.get(identity.id_of_number(e164))
+    failure = None if reader.available else reader.error
     reader.close()
+    if failure is not None:
+        complain(
+            f"What is known of callers can't be read in {settings.state_dir} ({failure}): is `ringlog up`, or"
+            " `ringlog consume profiles`, running with this data directory?"
+        )
+        raise typer.Exit(EXIT_FAILED)
     return profile.facts if profile else {}
 
 
 def _write(settings: Settings, number: str, facts: dict[str, Any], json: bool) -> None:
-    async def main(_stop: asyncio.Event) -> None:
-        async with _book(settings) as book:
+    async def main(stop: asyncio.Event) -> None:
+        async with _book(settings, stop) as book:
             try:
                 written = await book.write(number, facts)
             except (FactError, NotDurable) as error:
@@ -185,19 +240,22 @@ def _write(settings: Settings, number: str, facts: dict[str, Any], json: bool) -
 
 
 @asynccontextmanager
-async def _book(settings: Settings) -> AsyncIterator[FactBook]:
-    """Raises `KafkaUnavailable`."""
-    journal, stop = Journal(settings), asyncio.Event()
-    running = asyncio.create_task(journal.run((CALLERS_FACTS,), stop))
+async def _book(settings: Settings, stop: asyncio.Event) -> AsyncIterator[FactBook]:
+    """Raises `KafkaUnavailable`, and `typer.Exit` when it is stopped before Kafka was reached."""
+    journal, done = Journal(settings), asyncio.Event()
+    running = asyncio.create_task(journal.run((CALLERS_FACTS,), done))
     try:
         deadline = asyncio.get_running_loop().time() + CONNECT_WITHIN_S
         while not journal.connected:
+            if stop.is_set():
+                complain("Stopped: nothing was written.")
+                raise typer.Exit(EXIT_INTERRUPTED)
             if running.done() or asyncio.get_running_loop().time() > deadline:
                 raise KafkaUnavailable(f"The facts can't be written: {journal.why_not}.")
             await asyncio.sleep(0.02)
         yield FactBook(journal, settings.identity(), system_clock)
     finally:
-        stop.set()
+        done.set()
         await running
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from cli.context import EXIT_FAILED, err, explained, out
+from cli.context import EXIT_FAILED, EXIT_INTERRUPTED, err, explained, out
 from cli.running import NotRunning, Running, find
 from cli.simulator.delivery import DeliveryError, Target
 from cli.simulator.plan import Wish
@@ -17,8 +17,6 @@ from cli.simulator.simulation import Doing
 from cli.simulator.simulation import simulate as run_simulation
 from cli.simulator.sound_server import SoundServerError
 from runtime.process import EXIT_SETTINGS
-
-EXIT_INTERRUPTED = 130  # as shells count it
 
 _NO_TARGET = "Say where to deliver: run `ringlog up` first, or give both --url and --key."
 _NO_BOOKS = "--verify reads the books of the ringlog that runs here, and none does: run `ringlog up` first."
