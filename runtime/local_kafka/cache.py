@@ -9,7 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from runtime.local_kafka.error import LocalKafkaError, imports_of_the_extra
+import filelock
+import platformdirs
+
+from runtime.local_kafka.error import LocalKafkaError
 from runtime.local_kafka.progress import Progress
 
 # Until then a process that waits for another's download says nothing: most waits are for a check that takes
@@ -26,8 +29,6 @@ def cache_directory() -> Path:
     named = os.environ.get("RINGLOG_CACHE_DIR")
     if named:
         return Path(named).expanduser().absolute()
-    with imports_of_the_extra():
-        import platformdirs  # noqa: PLC0415 - only the extra brings it
     return platformdirs.user_cache_path("ringlog", appauthor=False)
 
 
@@ -42,8 +43,6 @@ def scratch(directory: Path, progress: Progress) -> Iterator[Path]:
     Raises:
         LocalKafkaError: the folder can't be written, or another process keeps the lock for too long.
     """
-    with imports_of_the_extra():
-        import filelock  # noqa: PLC0415 - only the extra brings it
     try:
         directory.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(directory / "writer.lock")
