@@ -101,9 +101,25 @@ def _parsed(text: str) -> Any:
             return None
     try:
         # Literals only: no names, no calls. The provider's page shows function_calls with Python's quotes.
-        return ast.literal_eval(text.strip())
+        value = ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
         return None
+    return _json_like(value) if isinstance(value, list) and not nests_deeper(value, MAX_DEPTH) else None
+
+
+def _json_like(value: Any) -> Any:
+    """A Python literal as the nearest value of JSON. What it says becomes rows, and a rebuild must write the same."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # half an emoji is no character
+    if isinstance(value, bytes):
+        return value.decode(errors="backslashreplace")
+    if isinstance(value, dict):
+        return {_json_like(name if isinstance(name, str) else repr(name)): _json_like(value[name]) for name in value}
+    if isinstance(value, list | tuple):
+        return [_json_like(inner) for inner in value]
+    if isinstance(value, set):
+        return sorted((_json_like(inner) for inner in value), key=_json)  # its own order differs in every process
+    return value if value is None or isinstance(value, int | float) else repr(value)  # a complex number, an ellipsis
 
 
 def _turn(item: Any) -> Turn:
@@ -140,7 +156,4 @@ def _function_call(item: Any) -> FunctionCall:
 
 
 def _json(value: Any) -> str:
-    try:
-        return msgspec.json.encode(value, order="deterministic").decode()
-    except (TypeError, ValueError, RecursionError):
-        return repr(value)  # literal_eval knows sets and complex numbers; JSON doesn't
+    return msgspec.json.encode(value, order="deterministic").decode()

@@ -87,7 +87,7 @@ def mend_surrogates(raw: bytes) -> bytes:
 
 
 def nests_deeper(value: Any, levels: int) -> bool:
-    """Whether lists and objects lie in each other deeper than that. By itself it does not recurse.
+    """Whether lists and objects, or what Python has like them, lie in each other deeper than that. It does not recurse.
 
     Where decoders and encoders give up depends on how deep their caller is; a limit of our own is the same everywhere.
     """
@@ -96,7 +96,7 @@ def nests_deeper(value: Any, levels: int) -> bool:
         layer = [
             inner
             for outer in layer
-            if isinstance(outer, dict | list)
+            if isinstance(outer, dict | list | tuple | set)
             for inner in (outer.values() if isinstance(outer, dict) else outer)
         ]
         if not layer:

@@ -1,6 +1,9 @@
 """`chat` and `function_calls` in every shape in which they are sent."""
 
 import json
+import os
+import subprocess
+import sys
 
 import msgspec
 import pytest
@@ -103,16 +106,46 @@ def test_params_have_one_text_whatever_the_order_of_their_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "params"),
+    ("literal", "params"),
     [
-        ("[{'name': 'f', 'params': {1, 2}}]", "[1,2]"),
-        ("[{'name': 'f', 'params': {None: True}}]", "{None: True}"),
-        ("[{'name': 'f', 'params': 1+2j}]", "(1+2j)"),
-        ("[{'name': 'f', 'params': '\\ud800'}]", "'\\ud800'"),
+        ("{1, 2}", "[1,2]"),
+        ("{1, '1', None, (2, 3)}", '["1",1,[2,3],null]'),
+        ("{None: True, 1: 2, (1, 'a'): 3, '\\ud800': 4}", '{"(1, \'a\')":3,"1":2,"None":true,"\ufffd":4}'),
+        ("1+2j", '"(1+2j)"'),
+        ("...", '"Ellipsis"'),
+        ("b'a\\xff'", '"a\\\\xff"'),
+        ("'\\ud83d\\ude00 \\ud800'", '"😀 \ufffd"'),
+        ("1e999", "null"),
     ],
 )
-def test_python_literals_that_json_does_not_know(text: str, params: str) -> None:
+def test_python_literals_that_json_does_not_know(literal: str, params: str) -> None:
+    text = f"[{{'name': 'f', 'params': {literal}}}]"
     assert function_calls_of(raw(text)) == FunctionCalls("ok", (FunctionCall("f", params),))
+
+
+def test_a_set_has_one_order_in_every_process() -> None:
+    said = "[{'name': 'f', 'params': {'a', 'b', 'c', 'd', 1, None, ('e', 'f')}, 'result': {'x': {b'g', 'h', 'i', 2j}}}]"
+    program = (
+        f"from tests.unit.schemas.test_chat import *; print(function_calls_of(raw({said!r})), chat_of(raw({said!r})))"
+    )
+    texts = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            stdout=subprocess.PIPE,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(texts) == 1
+    assert b'["a","b","c","d",1,["e","f"],null]' in texts.pop()
+
+
+@pytest.mark.parametrize("levels", [70, 150])
+@pytest.mark.parametrize("brackets", ["()", "[]"])
+def test_python_that_nests_too_deep_is_unreadable(levels: int, brackets: str) -> None:
+    deep = brackets[0] * levels + "1," + (brackets[1] + ",") * (levels - 1) + brackets[1]
+    assert function_calls_of(raw(f"[{{'name': 'f', 'params': {deep}}}]")) == FunctionCalls("unreadable")
 
 
 @pytest.mark.parametrize("text", ["[__import__('os').getcwd()]", "[open('x')]", "[x for x in 'ab']", "[1].copy()"])
