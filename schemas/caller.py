@@ -13,6 +13,7 @@ Kind = Literal["phone", "metadata", "session"]
 
 # E.164 has at most 15 digits and no country code begins with 0. In a query string a plus arrives as a space.
 _E164 = re.compile(r"[+ ][1-9][0-9]{6,14}")
+_COUNTRY_DIGITS = re.compile(r"[1-9][0-9]*")
 
 # What carriers send in place of a withheld number: letters of a keypad, in the shape of a number (Twilio's list).
 # RESTRICTED, BLOCKED, UNKNOWN, ANONYMOUS, UNAVAILABLE. Strangers behind one of them must not share a profile.
@@ -90,6 +91,15 @@ class CallerIdentity:
 
     def _parsed(self, number: str) -> str | None:
         text = number.strip()
+        if number.startswith(" ") and _COUNTRY_DIGITS.match(text):
+            text = "+" + text  # as above, with separators between the digits
+        plain = self._read(text)
+        if plain is None and _COUNTRY_DIGITS.fullmatch(text):
+            # Digits alone, sent as a number perhaps, which has no plus: what is no national number is international.
+            plain = self._read("+" + text)
+        return plain
+
+    def _read(self, text: str) -> str | None:
         if len(text) > 64 or not any(letter.isdigit() for letter in text) or "@" in text or ":" in text:
             return None  # a SIP address or a word such as "anonymous", which phonenumbers might read as a vanity number
         try:

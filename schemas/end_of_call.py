@@ -101,3 +101,15 @@ def identifier(sent: str | int | None) -> str | None:
     if sent is None:
         return None
     return str(sent).strip() or None
+
+
+def phone_number(sent: str | int | None) -> str | None:
+    """A number as text; None when absent or blank.
+
+    Not stripped: a space at the start is a plus sign that went through a query string. A JSON number has no plus, and
+    is read as the same digits in a query are.
+    """
+    if sent is None:
+        return None
+    text = str(sent)
+    return text if text.strip() else None

@@ -12,7 +12,7 @@ from runtime.clock import Clock
 from runtime.logs import logger
 from runtime.metrics import REQUEST_SECONDS, REQUESTS
 from schemas.caller import CallerIdentity
-from schemas.end_of_call import EndOfCall, decode_end_of_call, identifier
+from schemas.end_of_call import EndOfCall, decode_end_of_call, identifier, phone_number
 from schemas.event import ENDED, Envelope, event_id, headers_of
 from schemas.lenient import UNREADABLE, Members, members_of, mend_surrogates
 from schemas.redaction import REDACTED, redact_agent_config
@@ -144,7 +144,7 @@ class EndOfCallWebhook:
             raise Unacceptable("no-session", "There is no session_id: an end of call must name its session.")
         if len(session_id) > MAX_SESSION_ID_CHARACTERS:
             raise Unacceptable("session-too-long", TOO_LONG)
-        voip_from, voip_to = (identifier(call.voip.from_), identifier(call.voip.to)) if call.voip else (None, None)
+        voip_from, voip_to = (phone_number(call.voip.from_), phone_number(call.voip.to)) if call.voip else (None, None)
         caller, direction = self._identity.identify(session_id, voip_from, voip_to, call.metadata_map)
         self._redact(members, session_id)
         id_ = event_id(ENDED, session_id, received)

@@ -120,6 +120,13 @@ async def test_a_plus_that_became_a_space_is_the_same_caller(edge: Edge, setting
     assert found[0].key == settings.identity().id_of_number(NUMBER).encode()
 
 
+@pytest.mark.parametrize("sent", [" 15551234567", 15551234567, "+1 555 123 4567", " 1 (555) 123-4567"])
+async def test_a_number_of_the_body_may_be_written_in_any_way(edge: Edge, settings: Settings, sent: object) -> None:
+    assert (await edge.end(call(voip={"from": sent}))).status == 200
+    (record,) = await records_of(settings, CALLS_ENDED)
+    assert record.key == settings.identity().id_of_number(NUMBER).encode()
+
+
 async def test_a_prefetch_is_answered_within_milliseconds(edge: Edge) -> None:
     await edge.prefetch({"session_id": "s"})
     seconds = []

@@ -1,12 +1,16 @@
 """Who the customer of a call is."""
 
+import json
 import string
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.caller import Caller, CallerIdentity
+from schemas.end_of_call import decode_end_of_call, phone_number
+from schemas.prefetch import parse_prefetch
 
 KEY = b"a key of the tests"
 OWN = "+18005550100"
@@ -53,6 +57,60 @@ def test_one_number_in_many_notations_is_one_caller(number: str) -> None:
 def test_a_national_number_needs_a_region() -> None:
     assert in_germany.e164("030 901820") == "+4930901820"
     assert plain.e164("030 901820") is None
+
+
+# What lies in the body's voip.from, and the same in the query, where some senders leave the plus as it is.
+NOTATIONS: list[tuple[object, str]] = [
+    ("+14155550199", "%2B14155550199"),
+    ("+14155550199", "+14155550199"),
+    (" 14155550199", "+14155550199"),
+    (" 14155550199", "%2014155550199"),
+    ("+1 415 555 0199", "+1+415+555+0199"),
+    (" 1 415 555 0199", "%2B1%20415%20555%200199"),
+    ("+1 (415) 555-0199", "+1+(415)+555-0199"),
+    (" +1-415-555-0199 ", "%20%2B1-415-555-0199+"),
+    ("14155550199", "14155550199"),
+    (14155550199, "14155550199"),
+    (14155550199, "+14155550199"),
+]
+
+
+def caller_of_query(identity: CallerIdentity, number: str) -> Caller:
+    query = parse_prefetch(f"session_id=s1&from={number}".encode())
+    return identity.identify("s1", query.from_, query.to, query.metadata)[0]
+
+
+def caller_of_body(identity: CallerIdentity, number: object) -> Caller:
+    call = decode_end_of_call(json.dumps({"session_id": "s1", "voip": {"from": number}}).encode())
+    assert call.voip is not None
+    return identity.identify("s1", phone_number(call.voip.from_), phone_number(call.voip.to), call.metadata_map)[0]
+
+
+@pytest.mark.parametrize("region", [None, "US", "FR"])
+@pytest.mark.parametrize(("sent", "query"), NOTATIONS)
+def test_both_webhooks_know_the_same_caller_by_any_notation(sent: object, query: str, region: str | None) -> None:
+    identity = CallerIdentity(KEY, default_region=region)
+    assert caller_of_query(identity, query) == caller_of_body(identity, sent)
+    assert caller_of_body(identity, sent) == Caller(identity.id_of_number(CUSTOMER), "phone", CUSTOMER)
+
+
+@given(
+    st.one_of(st.integers(0, 10**16), st.from_regex(r"[+ ]{0,2}[0-9]([ ()-]?[0-9]){5,15} ?", fullmatch=True)),
+    st.sampled_from([None, "US", "DE"]),
+)
+def test_both_webhooks_know_the_same_caller(sent: str | int, region: str | None) -> None:
+    identity = CallerIdentity(KEY, default_region=region)
+    assert caller_of_query(identity, quote(str(sent))) == caller_of_body(identity, sent)
+    # A plus that is not encoded arrives as a space.
+    assert caller_of_query(identity, str(sent).replace(" ", "%20")) == caller_of_body(
+        identity, sent if isinstance(sent, int) else sent.replace("+", " ")
+    )
+
+
+def test_digits_alone_are_national_where_they_can_be() -> None:
+    assert CallerIdentity(KEY, default_region="US").e164("4155550199") == CUSTOMER
+    assert plain.e164("4155550199") is None  # too short for +41
+    assert plain.e164("0014155550199") is None  # who dials 00 for a plus depends on the region
 
 
 STRANGERS = [
