@@ -97,10 +97,12 @@ def _running(data_dir: Path, *, needed: bool, why: str) -> Running | None:
 
 
 def _target(running: Running | None, url: str | None, key: str | None) -> Target:
-    if running is not None:
-        return Target(url or running.webhooks_url, key or running.webhook_key, running.webhook_header)
-    assert url and key  # noqa: S101 - else `_running` was told that it is needed
-    return Target(url, key)
+    if running is None:
+        assert url and key  # noqa: S101 - else `_running` was told that it is needed
+        return Target(url, key)
+    if url:  # another one perhaps, which takes the header that is usual
+        return Target(url, key or running.webhook_key)
+    return Target(running.webhooks_url, key or running.webhook_key, running.webhook_header)
 
 
 def _stop(sentence: str, code: int) -> NoReturn:
