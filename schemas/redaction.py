@@ -13,7 +13,9 @@ REDACTED = "[redacted]"
 # Everything below these names is a credential, whatever it is called. Source: provider facts, shapes.
 _WHOLE = frozenset(("header", "headers", "credentials"))
 
-_SECRET_WORDS = frozenset(("secret", "secrets", "token", "password", "passwords", "authorization", "apikey"))
+_SECRET_WORDS = frozenset(
+    "secret secrets token password passwords passwd pwd authorization credential credentials apikey apikeys".split()
+)
 
 # Words of a name: `apiKey`, `api_key`, `API-Key` and `x-api-key` all hold "api" and "key".
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
@@ -26,7 +28,7 @@ _URL_PARAMETER = re.compile(r"(?<=[?&;])([^?=&#;\s]+)=([^&#;\s]+)")
 _URL_USER = re.compile(r"(?<=://)[^/?#\s@]+(?=@)")
 
 # A secret in a query goes by more names than a field: signatures and keys of one word.
-_URL_SECRET_WORDS = _SECRET_WORDS | {"key", "sig", "signature", "auth", "pass", "pwd", "jwt"}
+_URL_SECRET_WORDS = _SECRET_WORDS | {"key", "sig", "signature", "auth", "pass", "jwt"}
 
 # Numbers keep their literal: 0.10 stays 0.10, and what no float can hold passes through.
 _decoder = msgspec.json.Decoder(float_hook=Decimal)
@@ -100,4 +102,5 @@ def _says(name: str, secret: frozenset[str]) -> bool:
     words = [word.lower() for word in _WORD.findall(name)]
     if not secret.isdisjoint(words):
         return True
-    return ("api", "key") in itertools.pairwise(words)
+    pairs = set(itertools.pairwise(words))
+    return ("api", "key") in pairs or ("api", "keys") in pairs

@@ -14,7 +14,7 @@ _PATTERNS = (
     re.compile(rb"((?:bearer|basic)\s+)[a-z0-9._~+/=-]{6,}"),
     # A quote may be escaped: JSON inside of a JSON string.
     re.compile(
-        rb"((?:secret|token|password|passwd|authorization|api[_-]?key|credentials?)\\*[\"']?\s*[:=]\s*\\*[\"']?)"
+        rb"((?:secrets?|token|passwords?|passwd|pwd|authorization|api[_-]?keys?|credentials?)\\*[\"']?\s*[:=]\s*\\*[\"']?)"
         rb"[^\"',;&\s}\\]+"
     ),
     re.compile(rb"(?:sk(?<!\wsk)|pk(?<!\wpk)|rk(?<!\wrk)|ghp(?<!\wghp)|xox(?<!\wxox)[a-z])[-_][a-z0-9_-]{8,}"),

@@ -41,12 +41,13 @@ def test_everything_below_a_credentials_name_goes(name: str) -> None:
 SECRET_NAMES = (
     "secret client_secret clientSecret SECRET secrets token access_token accessToken refresh-token x-auth-token"
     " password db_password Password authorization Authorization proxy-authorization apiKey api_key API-KEY apikey"
-    " x-api-key openAiApiKey OPENAI_API_KEY api.key"
+    " x-api-key openAiApiKey OPENAI_API_KEY api.key api_keys apiKeys apikeys API_KEYS credential awsCredential passwd"
+    " db_credentials userPasswd pwd db_pwd"
 ).split()
 
 HARMLESS_NAMES = (
     "max_tokens maxTokens tokens prompt_tokens tokenizer secretary key keys keyboard api apis monkey public_key"
-    " authorize passwordless voice language prompt keyApi api_public_key"
+    " authorize passwordless passwds credentialed cwd apikeyring voice language prompt keyApi api_public_key"
 ).split()
 
 
@@ -72,6 +73,11 @@ def test_max_tokens_stays_a_number() -> None:
     [
         ("https://x.io/hook?token=abc&a=1", f"https://x.io/hook?token={REDACTED}&a=1"),
         ("https://x.io/hook?a=1&api_key=abc#top", f"https://x.io/hook?a=1&api_key={REDACTED}#top"),
+        (
+            "https://x.io/?api_keys=a&apiKeys=b&pwd=c",
+            f"https://x.io/?api_keys={REDACTED}&apiKeys={REDACTED}&pwd={REDACTED}",
+        ),
+        ("https://x.io/?a??token=abc", f"https://x.io/?a??token={REDACTED}"),
         ("https://x.io/?sig=abc;key=d", f"https://x.io/?sig={REDACTED};key={REDACTED}"),
         ("https://user:pw@x.io/a", f"https://{REDACTED}@x.io/a"),
         ("postgresql://h/d?user=u&password=hunter2", f"postgresql://h/d?user=u&password={REDACTED}"),

@@ -16,6 +16,8 @@ from schemas.rejected import encode_head, scrub
         (b'"password":"hunter2"', b"hunter2"),
         (b"'api_key': 'hunter2'", b"hunter2"),
         (b'"apiKey" : "hunter2"', b"hunter2"),
+        (b'"api_keys": "hunter2"', b"hunter2"),
+        (b"db_pwd=hunter2", b"hunter2"),
         (b'"client_secret":"hunter2', b"hunter2"),
         (b'"chat":"[{\\"access_token\\": \\"hunter2\\"}]"', b"hunter2"),
         (b"?token=hunter2&a=1", b"hunter2"),
