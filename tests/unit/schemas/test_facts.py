@@ -38,5 +38,12 @@ def test_a_key_names_caller_and_fact() -> None:
 
 @pytest.mark.parametrize("key", [b"", b"c1", b"c1/", b"/tier", b"\xff/a"])
 def test_other_keys_are_refused(key: bytes) -> None:
-    with pytest.raises(ValueError, match=r"fact|decode"):
+    with pytest.raises(ValueError, match=f"a key of {len(key)} bytes is no fact's: expected <caller>/<fact>"):
         parse_fact_key(key)
+
+
+def test_a_key_that_is_refused_is_not_quoted() -> None:
+    for key in (b"+14155550199", b"/+14155550199", b"+14155550199\xff/tier"):
+        with pytest.raises(ValueError, match="no fact's") as refused:
+            parse_fact_key(key)
+        assert "415555" not in repr(refused.value)
