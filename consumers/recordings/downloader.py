@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import traceback
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -126,8 +127,10 @@ class Downloader:
         except StorageAway as error:
             return partial(self._storage_away, job, str(error))
         except Exception as error:
-            # A fault of ours. It must not take the other recordings with it, nor this one for ever.
-            self._say(job).exception("an attempt failed unexpectedly")
+            # A fault of ours. It must not take the other recordings with it, nor this one for ever. Where it was and
+            # what kind: its text, or that of its cause, may hold the URL, and so a signature.
+            where = traceback.format_tb(error.__traceback__)
+            self._say(job).error("an attempt failed unexpectedly", error=type(error).__name__, where=where)
             return partial(self._failed, job, f"unexpected: {type(error).__name__}")
         finally:
             await _cancelled({fetching})

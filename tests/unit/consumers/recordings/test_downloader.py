@@ -16,9 +16,11 @@ from consumers.recordings.backoff import MAX_ATTEMPTS, STORAGE_AWAY_DELAY_S
 from consumers.recordings.storage import StoredSound
 from consumers.recordings.work_table import LEASE_S, WorkTable
 from consumers.tables import recordings
+from runtime.logs import configure_logs
 from schemas.derived import RecordingStored
 from schemas.event import RECORDED, Record
 from tests.ended_calls import CALLER, ended
+from tests.logging_restored import logs_restored
 from tests.unit.consumers.recordings.books import ANYTHING, Books
 from tests.unit.consumers.recordings.sound_server import (
     WAV,
@@ -364,3 +366,26 @@ async def test_no_log_line_holds_a_url(books: Books, sounds: SoundServer) -> Non
     assert {line["session_id"]: line["host"] for line in lines} == dict.fromkeys(("s1", "s2", "s3"), "127.0.0.1")
     assert all(len(line["event_id"]) == 32 for line in lines)
     assert "secret" not in repr(lines)
+
+
+async def test_a_fault_of_ours_is_told_without_its_texts(
+    books: Books, sounds: SoundServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    url = sounds.url("/1?signature=hush")
+
+    def faulty(*_: object) -> bool:
+        try:
+            raise KeyError(url)
+        except KeyError as error:
+            raise RuntimeError(url) from error
+
+    monkeypatch.setattr(fetcher, "is_a_page", faulty)
+    sounds.paths["/1"] = WAV
+    books.hear(called("s1", url))
+    with logs_restored():
+        configure_logs("recordings", "json")
+        async with books.downloading():
+            await books.until("s1", attempts=1, error="unexpected: RuntimeError")
+        said = capfd.readouterr().err
+    assert "an attempt failed unexpectedly" in said and "RuntimeError" in said and "in faulty" in said
+    assert "hush" not in said
