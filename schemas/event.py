@@ -7,10 +7,12 @@ import functools
 import hashlib
 from collections.abc import Sequence
 from datetime import date, timedelta
+from typing import Annotated
 
 import msgspec
 
 from schemas.caller import Caller, Direction
+from schemas.end_of_call import MAX_TIMESTAMP_S
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -29,14 +31,18 @@ _ID_BYTES = 16
 _EPOCH = date(1970, 1, 1)
 
 
+# In microseconds since the epoch. What a foreign record may say beyond it is no time, and could not be written as one.
+ReceivedAt = Annotated[int, msgspec.Meta(ge=0, le=MAX_TIMESTAMP_S * 1_000_000)]
+
+
 class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     """The value of an event in `calls.prefetch` and `calls.ended`.
 
-    `received_at` is in microseconds since the epoch. Readers must expect `sealed` in the place of `body` one day.
+    Readers must expect `sealed` in the place of `body` one day.
     """
 
     event_id: str
-    received_at: int
+    received_at: ReceivedAt
     session_id: str
     agent_id: str | None
     caller: Caller

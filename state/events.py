@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import msgspec
 
 from schemas.end_of_call import MAX_DURATION_S, MAX_TIMESTAMP_S, EndOfCall, decode_end_of_call
-from schemas.event import decode_envelope
+from schemas.event import ReceivedAt, decode_envelope
 from schemas.facts import CallerFact, FactError, check_fact, parse_fact_key
 from schemas.lenient import NULL, UNREADABLE, nests_deeper
 from schemas.money import MoneyError, micros_of_json
@@ -29,8 +29,6 @@ MAX_AGENT_ID_LENGTH = 256
 # A million credits for one call is a mistake of the sender's. The bill has it; in a profile it is an unknown cost,
 # and so ten million calls of one caller can be added up in the 64 bits of a stored integer.
 MAX_CALL_MICROS = 10**12
-
-MAX_RECEIVED_AT_US = MAX_TIMESTAMP_S * 1_000_000
 
 _LITERAL_BYTES = 20  # a usual price; what is longer takes the slow way
 
@@ -71,7 +69,7 @@ class _Known(msgspec.Struct):
     """What is read of every envelope."""
 
     event_id: str
-    received_at: Annotated[int, msgspec.Meta(ge=0, le=MAX_RECEIVED_AT_US)]
+    received_at: ReceivedAt
     session_id: Annotated[str, msgspec.Meta(min_length=1)]
     caller: _Caller
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -113,6 +114,14 @@ def test_a_record_that_is_no_ended_call_says_what_it_is() -> None:
             ended_call(replace(record, value=value))
     with pytest.raises(UnreadableEvent, match="no ended call"):
         ended_call(ended("s", 0, b"[1]"))
+
+
+@pytest.mark.parametrize("received_at", [-(10**17), 10**17])
+def test_an_end_at_no_time_is_no_readable_event(received_at: int) -> None:
+    record = ended("s", 0, {})
+    value = msgspec.json.decode(record.value or b"")
+    with pytest.raises(UnreadableEvent, match=r"received_at"):
+        ended_call(replace(record, value=msgspec.json.encode({**value, "received_at": received_at})))
 
 
 def test_a_session_id_too_long_for_a_key_is_no_readable_event() -> None:

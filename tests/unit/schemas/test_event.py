@@ -56,6 +56,17 @@ def test_the_body_travels_verbatim() -> None:
     assert decode_envelope(value) == envelope()
 
 
+@pytest.mark.parametrize("received_at", [-(10**17), -1, 32_503_680_000_000_001, 10**18, 10**30])
+def test_a_time_of_receipt_that_could_not_be_written_makes_an_event_unreadable(received_at: int) -> None:
+    with pytest.raises(msgspec.ValidationError, match="received_at"):
+        decode_envelope(msgspec.json.encode(envelope(received_at)))
+
+
+@pytest.mark.parametrize("received_at", [0, 32_503_680_000_000_000])
+def test_every_time_of_receipt_that_is_read_can_be_written(received_at: int) -> None:
+    assert rfc3339(decode_envelope(msgspec.json.encode(envelope(received_at))).received_at)[0] in "13"
+
+
 def test_a_caller_without_a_number_has_no_such_member() -> None:
     assert msgspec.json.encode(Caller("c1", "session")) == b'{"id":"c1","kind":"session"}'
 
