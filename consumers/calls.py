@@ -10,12 +10,11 @@ from consumers.database import clean_text
 from consumers.revisions import Revision
 from schemas.caller import Caller
 from schemas.end_of_call import EndOfCall, decode_end_of_call
-from schemas.event import ENDED, Record, decode_envelope, event_id, ordering
+from schemas.event import ENDED, MAX_SESSION_ID_CHARACTERS, Record, decode_envelope, event_id, ordering
 from schemas.lenient import UNREADABLE
 
 # PostgreSQL refuses a key of an index above 2,704 bytes. Our longest key is a session, an event's id (32) and two
 # names: with UTF-8's four bytes a character it stays below.
-MAX_SESSION_LENGTH = 256
 MAX_NAME_LENGTH = 128
 
 _DIGEST_LENGTH = 16
@@ -44,8 +43,9 @@ def ended_call(record: Record) -> EndedCall:
         body = decode_end_of_call(envelope.body)
     except UNREADABLE as error:
         raise UnreadableEvent(f"this value is no ended call: {error}") from error
-    if len(envelope.session_id) > MAX_SESSION_LENGTH:
-        raise UnreadableEvent(f"a session id of {len(envelope.session_id)} characters; {MAX_SESSION_LENGTH} are kept")
+    if len(envelope.session_id) > MAX_SESSION_ID_CHARACTERS:
+        length = len(envelope.session_id)
+        raise UnreadableEvent(f"a session id of {length} characters; {MAX_SESSION_ID_CHARACTERS} are kept")
     received_at, id_ = ordering(envelope, record.appended_ms)
     return EndedCall(
         event_id=id_,

@@ -31,6 +31,9 @@ _ID_BYTES = 16
 _EPOCH = date(1970, 1, 1)
 
 
+# It becomes a header, a key in a database and part of a file's name; the provider's have 36 characters.
+MAX_SESSION_ID_CHARACTERS = 256
+
 # In microseconds since the epoch. What a foreign record may say beyond it is no time, and could not be written as one.
 ReceivedAt = Annotated[int, msgspec.Meta(ge=0, le=MAX_TIMESTAMP_S * 1_000_000)]
 

@@ -12,8 +12,8 @@ from runtime.clock import Clock
 from runtime.logs import logger
 from runtime.metrics import REQUEST_SECONDS, REQUESTS
 from schemas.caller import CallerIdentity
-from schemas.end_of_call import EndOfCall, decode_end_of_call, identifier, phone_number
-from schemas.event import ENDED, Envelope, event_id, headers_of
+from schemas.end_of_call import CallHead, head_of, identifier, phone_number
+from schemas.event import ENDED, MAX_SESSION_ID_CHARACTERS, Envelope, event_id, headers_of
 from schemas.lenient import UNREADABLE, Members, members_of, mend_surrogates
 from schemas.redaction import REDACTED, redact_agent_config
 from schemas.topics import CALLS_ENDED
@@ -22,7 +22,7 @@ from service.body import BodyIncomplete, BodyTooLarge, read_body
 from service.journal import Entry, Journal, NotDurable
 from service.quarantine import Quarantine
 from service.responses import CLOSE, error_body, send_json
-from service.session import MAX_SESSION_ID_CHARACTERS, TOO_LONG
+from service.session import SESSION_TOO_LONG
 
 WEBHOOK = "end-of-call"
 
@@ -143,7 +143,7 @@ class EndOfCallWebhook:
         if session_id is None:
             raise Unacceptable("no-session", "There is no session_id: an end of call must name its session.")
         if len(session_id) > MAX_SESSION_ID_CHARACTERS:
-            raise Unacceptable("session-too-long", TOO_LONG)
+            raise Unacceptable("session-too-long", SESSION_TOO_LONG)
         voip_from, voip_to = (phone_number(call.voip.from_), phone_number(call.voip.to)) if call.voip else (None, None)
         caller, direction = self._identity.identify(session_id, voip_from, voip_to, call.metadata_map)
         self._redact(members, session_id)
@@ -179,14 +179,14 @@ class EndOfCallWebhook:
             members["agent_config"] = _REDACTED_WHOLE
 
 
-def _read(received: bytes) -> tuple[Members, EndOfCall]:
+def _read(received: bytes) -> tuple[Members, CallHead]:
     """The members, verbatim, and what we understand of them. Raises `Unacceptable`."""
     try:
         received.decode()  # msgspec doesn't look at bytes inside members that it leaves raw
     except UnicodeDecodeError as error:
         raise Unacceptable("not-utf8", f"The body is not UTF-8 (byte {error.start}).") from None
     try:
-        return members_of(received), decode_end_of_call(received)
+        members = members_of(received)
     except msgspec.ValidationError:
         raise Unacceptable("not-an-object", "The body is JSON, but not an object.") from None
     except msgspec.DecodeError as error:
@@ -196,9 +196,10 @@ def _read(received: bytes) -> tuple[Members, EndOfCall]:
         raise Unacceptable("not-json", f"The body is not JSON: {error}.") from None
     except RecursionError:
         raise Unacceptable("too-deep", "The body is nested too deep.") from None
+    return members, head_of(members)
 
 
-def _session_id(call: EndOfCall, query: bytes) -> str | None:
+def _session_id(call: CallHead, query: bytes) -> str | None:
     """From the body; else from the URL, where a user may have put it; else the call's own id names the session."""
     found = identifier(call.session_id)
     if found is None and query:

@@ -9,7 +9,7 @@ from runtime.clock import Clock
 from runtime.logs import logger
 from runtime.metrics import ANSWERS, REQUEST_SECONDS, REQUESTS
 from schemas.caller import CallerIdentity
-from schemas.event import PREFETCHED, Envelope, event_id, headers_of
+from schemas.event import MAX_SESSION_ID_CHARACTERS, PREFETCHED, Envelope, event_id, headers_of
 from schemas.prefetch import PrefetchQuery, QueryTooLarge, parse_prefetch
 from schemas.topics import CALLS_PREFETCH
 from service.answer import EMPTY, answer
@@ -18,7 +18,7 @@ from service.journal import Entry, Journal
 from service.prompts import Prompts
 from service.quarantine import Quarantine
 from service.responses import send_json
-from service.session import MAX_SESSION_ID_CHARACTERS, TOO_LONG
+from service.session import SESSION_TOO_LONG
 from state.reader import ProfileReader
 
 WEBHOOK = "prefetch"
@@ -92,7 +92,7 @@ class PrefetchWebhook:
             self._quarantine.keep_soon(WEBHOOK, "no-session", NO_SESSION, received)
             return body, None
         if len(session_id) > MAX_SESSION_ID_CHARACTERS:
-            self._quarantine.keep_soon(WEBHOOK, "session-too-long", TOO_LONG, received)
+            self._quarantine.keep_soon(WEBHOOK, "session-too-long", SESSION_TOO_LONG, received)
             return body, None
         id_ = event_id(PREFETCHED, session_id, received)
         now = self._clock()

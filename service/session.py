@@ -1,6 +1,5 @@
-"""The name of a session, as far as it can be one."""
+"""What is said of a session's name that can't be one."""
 
-# It becomes a header, a key in a database and part of a file's name; the provider's have 36 characters.
-MAX_SESSION_ID_CHARACTERS = 256
+from schemas.event import MAX_SESSION_ID_CHARACTERS
 
-TOO_LONG = f"The session_id has more than {MAX_SESSION_ID_CHARACTERS} characters."
+SESSION_TOO_LONG = f"The session_id has more than {MAX_SESSION_ID_CHARACTERS} characters."

@@ -7,9 +7,9 @@ import pytest
 from msgspec.structs import replace
 
 from consumers.billing import Posting, bill_of, encoded, postings_of
-from consumers.calls import MAX_NAME_LENGTH, MAX_SESSION_LENGTH, ended_call
+from consumers.calls import MAX_NAME_LENGTH, ended_call
 from consumers.contract import UnreadableEvent
-from schemas.event import ENDED, headers_of
+from schemas.event import ENDED, MAX_SESSION_ID_CHARACTERS, headers_of
 from tests.ended_calls import ended
 
 STT = {"type": "stt", "provider": "millis", "credit": 0.0043}
@@ -125,7 +125,7 @@ def test_an_end_at_no_time_is_no_readable_event(received_at: int) -> None:
 
 
 def test_a_session_id_too_long_for_a_key_is_no_readable_event() -> None:
-    assert ended_call(ended("s" * MAX_SESSION_LENGTH, 0, {})).session_id == "s" * MAX_SESSION_LENGTH
+    assert ended_call(ended("s" * MAX_SESSION_ID_CHARACTERS, 0, {})).session_id == "s" * MAX_SESSION_ID_CHARACTERS
     with pytest.raises(UnreadableEvent, match="257 characters"):
         ended_call(ended("s" * 257, 0, {}))
 
