@@ -13,7 +13,7 @@ from prometheus_client import PlatformCollector as _Platform
 from prometheus_client import ProcessCollector as _Process
 
 # A creation time beside every counter doubles the page, and nobody asks for it.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 # One a process, like the process's own clock and log: a metric is declared once and is the same for all who count.
 REGISTRY = CollectorRegistry()
