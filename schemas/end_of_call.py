@@ -7,7 +7,7 @@ import msgspec
 
 from schemas.chat import Chat, FunctionCalls, chat_of, function_calls_of
 from schemas.cost import Cost, cost_of
-from schemas.lenient import NULL, UNREADABLE, LenientDecoder
+from schemas.lenient import NULL, UNREADABLE, LenientDecoder, Members
 from schemas.status import CallStatus, call_status
 
 Said = Annotated[msgspec.Raw, msgspec.Meta(description="Any JSON value; kept verbatim and decoded where it is used.")]
@@ -28,20 +28,33 @@ class Recording(msgspec.Struct, frozen=True):
     recording_url: str | None = None
 
 
-class EndOfCall(msgspec.Struct, frozen=True, kw_only=True):
-    """What ringlog understands of the body. Every member may be absent or null; unknown members stay in the event."""
+class CallHead(msgspec.Struct, frozen=True, kw_only=True):
+    """What the edge must understand of the body: which session it is of, and who called."""
 
     session_id: str | int | None = None
     agent_id: str | int | None = None
     call_id: str | int | None = None
+    voip: Voip | None = None
+    metadata: Said = NULL
+
+    def metadata_map(self) -> dict[str, Any]:
+        """The session's metadata; empty when it is absent or no object."""
+        try:
+            value = msgspec.json.decode(self.metadata)
+        except UNREADABLE:
+            return {}
+        return value if isinstance(value, dict) else {}
+
+
+class EndOfCall(CallHead, frozen=True, kw_only=True):
+    """What ringlog understands of the body. Every member may be absent or null; unknown members stay in the event."""
+
     ts: Annotated[float | None, msgspec.Meta(description="Start of the session, seconds since the epoch.")] = None
     duration: Annotated[float | None, msgspec.Meta(description="Seconds.")] = None
     chars_used: float | None = None
     call_status: str | None = None
     error_message: Said = NULL
-    voip: Voip | None = None
     recording: Recording | None = None
-    metadata: Said = NULL
     chat: Said = NULL
     function_calls: Said = NULL
     cost_breakdown: Said = NULL
@@ -79,16 +92,14 @@ class EndOfCall(msgspec.Struct, frozen=True, kw_only=True):
     def functions(self) -> FunctionCalls:
         return function_calls_of(self.function_calls)
 
-    def metadata_map(self) -> dict[str, Any]:
-        """The session's metadata; empty when it is absent or no object."""
-        try:
-            value = msgspec.json.decode(self.metadata)
-        except UNREADABLE:
-            return {}
-        return value if isinstance(value, dict) else {}
-
 
 _decoder = LenientDecoder(EndOfCall)
+_head = LenientDecoder(CallHead)
+
+
+def head_of(members: Members) -> CallHead:
+    """Of a body that was taken apart already: looks at no member but these. Never raises."""
+    return _head.of_members(members)
 
 
 def decode_end_of_call(raw: bytes | msgspec.Raw) -> EndOfCall:

@@ -39,14 +39,14 @@ class LenientDecoder:
         try:
             return self._whole.decode(raw)  # type: ignore[return-value]
         except UNREADABLE:
-            return self._member_by_member(_members.decode(raw))
+            return self.of_members(_members.decode(raw))
 
-    def _member_by_member(self, members: Members) -> S:  # type: ignore[type-var]
+    def of_members(self, members: Members) -> S:  # type: ignore[type-var]
+        """The struct, of an object that was taken apart already. Never raises."""
         plain = {}
-        for name, raw in members.items():
-            if (known := self._fields.get(name)) is None:
+        for name, (field, decode) in self._fields.items():
+            if (raw := members.get(name)) is None:
                 continue
-            field, decode = known
             try:
                 plain[field] = decode(raw)
             except UNREADABLE:
