@@ -162,7 +162,7 @@ def _welcome(stack: Stack, kafka: LocalKafka | None, settings: Settings) -> None
         print(line, end="\n\n")  # noqa: T201 - to be copied: rich would wrap it
     out.print("Its recording is fetched as soon as somebody serves it: [bold]ringlog simulate --calls 0 --serve[/]")
     out.print("A thousand calls, and whether the books are right: [bold]ringlog simulate --calls 1000 --verify[/]")
-    out.print("Both in another terminal, after [bold]. .venv/bin/activate[/]. Ctrl-C here stops everything.")
+    out.print("Both in another terminal. Ctrl-C here stops everything.")
 
 
 def _examples(running: Running) -> tuple[str, str]:
