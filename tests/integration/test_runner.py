@@ -65,7 +65,9 @@ async def prepare(settings: Settings) -> Settings:
 async def create(settings: Settings, topics: tuple[Topic, ...]) -> None:
     admin = make_admin(settings)
     await start_within(admin)
-    await admin.create_topics([NewTopic(topic.named(settings.topic_prefix), PARTITIONS, 1) for topic in topics])
+    names = {topic.named(settings.topic_prefix): topic for topic in topics}
+    new = [NewTopic(name, PARTITIONS, 1, topic_configs=topic.config(1)) for name, topic in names.items()]
+    await admin.create_topics(new)
     await stop_within(admin)
 
 
