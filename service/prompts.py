@@ -16,6 +16,7 @@ BUILT_IN = Path(__file__).with_name("templates") / f"{DEFAULT}{SUFFIX}"
 
 MAX_TEMPLATE_CHARACTERS = 32 * 1024
 MAX_PROMPT_CHARACTERS = 8 * 1024  # a prompt that fills the agent's context window helps nobody
+MAX_RENDERED_CHARACTERS = 2 * MAX_PROMPT_CHARACTERS  # blank lines at the start are not part of the prompt
 
 
 def _environment() -> BoundedEnvironment:
@@ -50,7 +51,13 @@ class Prompts:
         try:
             # As `template.render`, which copies the values twice to add the environment's globals; ours has none.
             context = template.new_context(values, shared=True)
-            return "".join(template.root_render_func(context)).strip()[:MAX_PROMPT_CHARACTERS]
+            self._environment.budget.begin()
+            rendered = ""
+            for piece in template.root_render_func(context):
+                rendered += piece
+                if len(rendered) > MAX_RENDERED_CHARACTERS:
+                    break
+            return rendered.strip()[:MAX_PROMPT_CHARACTERS]
         except Exception as error:
             TEMPLATE_ERRORS.inc()
             # Only the kind of error: its text may quote what we know of the caller.
@@ -65,8 +72,7 @@ class Prompts:
         if len(source) > MAX_TEMPLATE_CHARACTERS:
             raise SettingsError(f"The prompt template {path} is longer than {MAX_TEMPLATE_CHARACTERS} characters.")
         try:
-            parse_bounded(self._environment, source)
-            template = self._environment.from_string(source)
+            template = self._environment.from_string(parse_bounded(self._environment, source))
         except TemplateSyntaxError as error:
             raise SettingsError(
                 f"The prompt template {path} is wrong in line {error.lineno}: {error.message}."

@@ -1,11 +1,13 @@
-"""What a prompt template may contain: nothing whose result or work grows faster than its text."""
+"""What a prompt template may contain: nothing whose result or work grows faster than its text and what it touches."""
 
 from collections.abc import Iterator
 from typing import Any
 
-from jinja2 import Environment, TemplateSyntaxError, nodes
+from jinja2 import TemplateSyntaxError, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from service.template_budget import Budget, charged
 
 # One value in, one of about the same size out.
 _PLAIN_FILTERS = frozenset(
@@ -17,12 +19,15 @@ _GROWING_FILTERS = frozenset(("join", "tojson"))
 
 _METHODS = frozenset("capitalize endswith get items keys lower startswith strip title upper values".split())
 
+# Their work, or their result, grows with an argument too: a separator, an indentation, characters to be stripped.
+_SHORT_ARGUMENTS = _GROWING_FILTERS | {"trim", "strip"}
+
 _STATEMENTS = (nodes.Output, nodes.If, nodes.For, nodes.Assign)
 
 # A variable that is set from what makes larger, and again, and again, doubles each time.
 _NOT_IN_SET = (nodes.Concat, nodes.Add, nodes.List, nodes.Tuple, nodes.Dict, nodes.Call)
 
-MAX_ARGUMENT_CHARACTERS = 100  # of a separator, say
+MAX_ARGUMENT = 100  # characters, or as a number
 
 _GROWING_OPERATORS = frozenset(("*", "**", "%"))  # a text times a number, a power, a padded format
 _BIG = 1_000_000
@@ -39,6 +44,8 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         self.globals.clear()
         self.filters = {name: self.filters[name] for name in (*_PLAIN_FILTERS, *_GROWING_FILTERS)}
         self.filters["round"] = _rounded
+        self.budget = Budget()
+        self.filters |= self.budget.filters
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         if not all(isinstance(side, int | float) and abs(side) < _BIG for side in (left, right)):
@@ -53,10 +60,12 @@ def _rounded(value: Any, precision: int = 0) -> float:
     return round(float(value), max(-9, min(precision, 9)))
 
 
-def parse_bounded(environment: Environment, source: str) -> None:
+def parse_bounded(environment: BoundedEnvironment, source: str) -> nodes.Template:
     """Raises `TemplateSyntaxError`, with the line, for a template that is wrong or not bounded."""
-    for line, what in _offences(environment.parse(source)):
+    template = environment.parse(source)
+    for line, what in _offences(template):
         raise TemplateSyntaxError(f"{what} is not allowed here", line)
+    return charged(template, environment)
 
 
 def _offences(template: nodes.Template) -> Iterator[tuple[int, str]]:
@@ -69,6 +78,8 @@ def _offences(template: nodes.Template) -> Iterator[tuple[int, str]]:
     for call in template.find_all(nodes.Call):
         if not isinstance(call.node, nodes.Getattr) or call.node.attr not in _METHODS:
             yield call.lineno, "this call"
+        else:
+            yield from _offences_of_arguments(call, call.node.attr)
     for assignment in template.find_all(nodes.Assign):
         for part in _with_itself(assignment.node, nodes.Expr):
             if isinstance(part, _NOT_IN_SET) or (isinstance(part, nodes.Filter) and part.name in _GROWING_FILTERS):
@@ -80,13 +91,26 @@ def _offences(template: nodes.Template) -> Iterator[tuple[int, str]]:
 def _offences_of_filter(used: nodes.Filter) -> Iterator[tuple[int, str]]:
     if used.name not in _PLAIN_FILTERS | _GROWING_FILTERS:
         yield used.lineno, f"the filter {used.name!r}"
-    if used.name not in _GROWING_FILTERS:
-        return
-    if any(inner is not used and inner.name in _GROWING_FILTERS for inner in used.find_all(nodes.Filter)):
+    yield from _offences_of_arguments(used, used.name)
+    if used.name in _GROWING_FILTERS and any(
+        inner is not used and inner.name in _GROWING_FILTERS for inner in used.find_all(nodes.Filter)
+    ):
         yield used.lineno, f"{used.name!r} after another filter that makes a value larger"
-    for argument in (*used.args, *(keyword.value for keyword in used.kwargs)):
-        if not isinstance(argument, nodes.Const) or len(str(argument.value)) > MAX_ARGUMENT_CHARACTERS:
-            yield used.lineno, f"an argument of {used.name!r} that is not a short literal"
+
+
+def _offences_of_arguments(used: nodes.Filter | nodes.Call, name: str) -> Iterator[tuple[int, str]]:
+    if name not in _SHORT_ARGUMENTS:
+        return
+    literals = [*used.args, *(keyword.value for keyword in used.kwargs)]
+    if used.dyn_args or used.dyn_kwargs or not all(_is_short(argument) for argument in literals):
+        yield used.lineno, f"an argument of {name!r} that is not a short literal"
+
+
+def _is_short(argument: nodes.Expr) -> bool:
+    if not isinstance(argument, nodes.Const):
+        return False
+    value = argument.value
+    return value is None or (len(value) if isinstance(value, str) else abs(value)) <= MAX_ARGUMENT
 
 
 def _with_itself(node: nodes.Node, kind: type[nodes.Node]) -> Iterator[nodes.Node]:

@@ -1,6 +1,7 @@
 """Prompt templates: chosen by agent, never broken by what is missing, and bounded."""
 
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,12 @@ def test_what_a_template_can_say(tmp_path: Path, source: str, prompt: str) -> No
         "{{ x | join('a') | join('b') }}",
         "{{ x | join(x) }}",
         "{{ x | join('" + "y" * 200 + "') }}",
+        "{{ x | join(*y) }}",
+        "{{ x | tojson(100000000) }}",
+        "{{ x | tojson(indent=101) }}",
+        "{{ x | trim(x) }}",
+        "{{ x.strip(x) }}",
+        "{{ x | _charge }}",
         "{{ 'x' | center(10**9) }}",
         "{{ 'x' | indent(10**9) }}",
         "{{ '%1000000000d' | format(1) }}",
@@ -129,6 +136,74 @@ def test_what_is_found_out_only_later_gives_an_empty_prompt_at_once(tmp_path: Pa
     started = time.perf_counter()
     assert rendered(tmp_path, source, x="text") == ""
     assert time.perf_counter() - started < 1
+
+
+FACTS = {f"fact {n}": "x" * 8000 for n in range(200)}  # of a caller: as many and as large as can be
+NUMBERS = {f"fact {n}": [*range(1500)] for n in range(200)}
+
+
+@pytest.mark.parametrize("facts", [FACTS, NUMBERS], ids=["texts", "numbers"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% for c in note %}{{ note | sort | length }}{% endfor %}",
+        "{% for c in facts %}{{ note | sort | length }}{% endfor %}",
+        "{% for c in note %}{{ facts }}{% endfor %}",
+        "{% for c in facts %}{{ facts }}{% endfor %}",
+        "{{ facts }}" * 2000,
+        "{% for c in facts %}{% if facts | string | length == 7 %}{% endif %}{% endfor %}",
+        "{% for c in facts if facts | tojson | length == 7 %}{% endfor %}",
+        "{% for c in facts %}{% if facts.values() == facts.values() %}{% endif %}{% endfor %}",
+        "{% for c in facts %}{% set i = facts %}{{ i | string | length }}{% endfor %}",
+        "{% for c in facts %}{{ facts.values() | list | string | length }}{% endfor %}",
+        "{% for c in facts %}" + "{{ note.lower() | length }}" * 900 + "{% endfor %}",
+        "{% for c in facts %}" + "{% if note[1:][1:] %}{% endif %}" * 900 + "{% endfor %}",
+        "{% for c in facts %}" + "{% if c in note ~ note %}{% endif %}" * 900 + "{% endfor %}",
+        "{{ (" + " ~ ".join(["note"] * 3000) + ") | upper | length }}",
+        "{% for c in facts %}{{ facts['fact 1'][facts | string | length] }}{% endfor %}",
+    ],
+)
+def test_what_a_caller_says_makes_no_render_long_or_large(
+    tmp_path: Path, source: str, facts: dict[str, object]
+) -> None:
+    (tmp_path / "default.j2").write_text(source)
+    prompts = Prompts(tmp_path)
+    values = {"facts": facts, "note": "x" * 8000}
+    started = time.process_time()
+    prompt = prompts.render(None, values)
+    assert time.process_time() - started < 1
+    assert len(prompt) in (0, MAX_PROMPT_CHARACTERS)
+    tracemalloc.start()
+    prompts.render(None, values)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 16_000_000
+
+
+def test_each_render_has_its_own_budget(tmp_path: Path) -> None:
+    (tmp_path / "default.j2").write_text("{{ note | upper | length }}")
+    prompts = Prompts(tmp_path)
+    assert {prompts.render(None, {"note": "x" * 60_000}) for _ in range(5)} == {"60000"}
+    assert prompts.render(None, {"note": "x" * 120_000}) == ""
+
+
+@pytest.mark.parametrize(
+    ("source", "prompt"),
+    [
+        ("{% for c in note %}{{ c }}{% endfor %}.", "."),
+        ("{% for n in many %}{{ n }} {% endfor %}", " ".join(map(str, range(100)))),
+        ("{% for n in many if n is odd %}{% if loop.last %}{{ loop.index }}: {{ n }}{% endif %}{% endfor %}", "50: 99"),
+        ("{% for name in deep %}{{ loop.index }} of {{ loop.length }}: {{ name }}{% endfor %}", "1 of 1: address"),
+        ("{{ deep.address.city | upper }} {{ deep['address'].get('city')[:2].lower() }}", "BERLIN be"),
+        ("{% for a in [deep, deep] %}{{ a.address.city }}{% else %}none{% endfor %}", "BerlinBerlin"),
+        ("{{ 'yes' if deep.address.city == 'Berlin' and not deep.street else 'no' }}", "yes"),
+        ("{{ many[many | length - 1] }} {{ many[-2:] | join('+') }} {{ note[many[1]:][:1] }}", "499 498+499 o"),
+        ("{{ deep.address.items() | list | tojson }}", '[["city", "Berlin"]]'),
+    ],
+)
+def test_what_is_charged_says_the_same(tmp_path: Path, source: str, prompt: str) -> None:
+    values = {"note": "no", "many": [*range(500)], "deep": {"address": {"city": "Berlin"}}}
+    assert rendered(tmp_path, source, **values) == prompt
 
 
 def test_a_prompt_has_an_end(tmp_path: Path) -> None:
