@@ -65,8 +65,10 @@ class PrefetchWebhook:
             # The caller must not pay for a mistake of ours; the webhook itself is kept, to be looked at.
             self._log.exception("a prefetch failed and was answered with nothing")
             ANSWERS.labels("failed-open").inc()
-            body, entry = EMPTY, None
+            await send_json(send, 200, EMPTY)
+            self._ok.inc()
             self._quarantine.keep_soon(WEBHOOK, "failed", "Answering it failed.", received)
+            return
         await send_json(send, 200, body)
         self._ok.inc()
         self._seconds.observe(time.perf_counter() - started)
