@@ -32,7 +32,8 @@ def test_every_test_has_a_database_of_its_own(database_url: str) -> None:
     url = load_settings(database_url=database_url).database
     engine = create_engine(url)
     with engine.begin() as connection:
-        connection.execute(text("CREATE TABLE mine (x integer)"))  # fails if another test made it before
+        assert inspect(connection).get_table_names() == []
+        connection.execute(text("CREATE TABLE mine (x integer)"))  # the next test must not find it
     engine.dispose()
 
 

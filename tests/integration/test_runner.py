@@ -482,3 +482,4 @@ async def test_a_stop_with_kafka_and_the_database_away_is_a_stop(settings: Setti
         stop.set()
         await finishes(runner, 10)
         await finishes(publisher.stop(), 10)
+        assert runner.exception() is None
