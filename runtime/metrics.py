@@ -44,10 +44,24 @@ ANSWERS = _counter("ringlog_prefetch_answers_total", "Prefetch answers: known, u
 TEMPLATE_ERRORS = _counter("ringlog_template_errors_total", "Prompt templates that failed and gave an empty prompt.")
 ACK_SECONDS = _seconds("ringlog_ack_seconds", "From handing a batch to Kafka to its acknowledgement.", "topic")
 EVENTS_PUBLISHED = _counter("ringlog_events_published_total", "Events acknowledged by Kafka.", "topic")
-EVENTS_FAILED = _counter("ringlog_events_failed_total", "Events without an acknowledgement in time.", "topic")
-EVENTS_DROPPED = _counter("ringlog_events_dropped_total", "Prefetch events dropped because too many waited.", "topic")
-EVENTS_WAITING = _gauge("ringlog_events_waiting", "Events that wait for an acknowledgement.")
+EVENTS_FAILED = _counter("ringlog_events_failed_total", "Events that neither Kafka nor the spool took.", "topic")
+EVENTS_DROPPED = _counter(
+    "ringlog_events_dropped_total", "Prefetch events that neither Kafka nor the spool took.", "topic"
+)
+EVENTS_WAITING = _gauge("ringlog_events_waiting", "Events that wait to be durable.")
 KAFKA_CONNECTED = _gauge("ringlog_kafka_connected", "1 while the producer is connected.")
+PRODUCER_REBUILDS = _counter("ringlog_producer_rebuilds_total", "Times that the producer was made anew.")
+LANES_OPEN = _gauge(
+    "ringlog_lanes_open", "Partitions whose events go to the spool, because Kafka does not acknowledge them."
+)
+SPOOLED = _counter("ringlog_spooled_total", "Events made durable by the spool.", "topic")
+DRAINED = _counter("ringlog_drained_total", "Events of the spool acknowledged by Kafka.", "topic")
+SPOOL_EVENTS = _gauge("ringlog_spool_events", "Events in the spool that wait for Kafka.")
+SPOOL_BYTES = _gauge("ringlog_spool_bytes", "What the events in the spool take of RINGLOG_SPOOL_MAX_BYTES.")
+SPOOL_REFUSED = _gauge("ringlog_spool_refused_events", "Events that Kafka refused and the spool has set aside.")
+SPOOL_USABLE = _gauge("ringlog_spool_usable", "1 while the spool takes events.")
+SPOOL_ERRORS = _counter("ringlog_spool_errors_total", "Commits of the spool that failed.", "reason")
+SPOOL_COMMIT_SECONDS = _seconds("ringlog_spool_commit_seconds", "From handing a commit to the disk to its fsync.")
 
 # State
 STORE_BYTES = _gauge("ringlog_state_store_bytes", "Size of the state store's file in use.")

@@ -106,6 +106,7 @@ class Settings(BaseSettings):
     data_dir: Path = Path("ringlog-data")
     database_url: str | None = None
     recordings_url: str | None = None
+    spool_max_bytes: int = Field(1024**3, ge=0)  # 0: no spool; what Kafka does not take is refused
 
     # Recordings
     recording_hosts: Words = []
@@ -131,6 +132,10 @@ class Settings(BaseSettings):
     @property
     def state_dir(self) -> Path:
         return self.data_dir / "state"
+
+    @property
+    def spool_dir(self) -> Path:
+        return self.data_dir / "spool"
 
     @property
     def database(self) -> str:
