@@ -12,7 +12,8 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from cli.context import EXIT_FAILED, complain, explained, load, out
-from consumers.database import database_url, is_unavailable, open_engine, read_only
+from consumers.database import database_url, open_engine, read_only
+from consumers.outage import is_unavailable
 from consumers.search import Conversation, Found, NoWords, asked_words, find, read
 from runtime.process import EXIT_SETTINGS
 from runtime.settings import Settings

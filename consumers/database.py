@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -17,6 +16,7 @@ from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, mak
 from sqlalchemy import exc as sa_exc
 from sqlalchemy.dialects import postgresql, sqlite
 
+from consumers.outage import outage
 from runtime.logs import logger
 from runtime.settings import PREFIX, Settings, SettingsError
 
@@ -142,73 +142,6 @@ def clean_text(text: str) -> str:
     return _NOT_STORABLE.sub("\ufffd", text)
 
 
-# SQLSTATE classes, and single states, that no row of ours is to blame for. Source: PostgreSQL's appendix A.
-_POSTGRES_CLASSES = (
-    "08",  # connection
-    "28",  # authorization
-    "3D",  # the database is not there
-    "40",  # rolled back: deadlock, serialization
-    "53",  # resources: disk full, too many connections
-    "55",  # locked, not ready
-    "57",  # operator: shutdown, starting up, cancelled
-    "58",  # system: I/O
-)
-_POSTGRES_STATES = (
-    "25006",  # read-only: it has become a replica. Not its class: 25P02 is one's own error, ignored
-    "25P03",  # a transaction was idle for too long
-    "25P04",  # a transaction took too long
-    "42501",  # privilege
-    "42P01",  # a table is missing: not migrated, or being restored
-    "42703",  # a column is missing: the same
-)
-
-_SQLITE_CODES = frozenset(
-    (
-        sqlite3.SQLITE_PERM,
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_NOMEM,
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_INTERRUPT,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_PROTOCOL,
-        sqlite3.SQLITE_NOTADB,
-    )
-)
-_SQLITE_NOT_MIGRATED = ("no such table", "no such column", "attempt to write a readonly")
-
-
-def is_unavailable(error: BaseException | None) -> bool:
-    """Whether the database is away, locked or full: wait and try again. If not, the statement or its data is wrong."""
-    while error is not None:
-        if isinstance(error, sa_exc.TimeoutError | sa_exc.DisconnectionError):
-            return True
-        if isinstance(error, sa_exc.DBAPIError) and error.connection_invalidated:
-            return True
-        if isinstance(error, psycopg.Error) and _postgres_is_unavailable(error):
-            return True
-        if isinstance(error, sqlite3.Error) and _sqlite_is_unavailable(error):
-            return True
-        error = error.__cause__
-    return False
-
-
-def _postgres_is_unavailable(error: psycopg.Error) -> bool:
-    if error.sqlstate is None:  # the connection failed before the server could say anything
-        return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
-    return error.sqlstate.startswith(_POSTGRES_CLASSES) or error.sqlstate in _POSTGRES_STATES
-
-
-def _sqlite_is_unavailable(error: sqlite3.Error) -> bool:
-    code = getattr(error, "sqlite_errorcode", None)
-    if code is not None and code & 0xFF in _SQLITE_CODES:  # the low byte of an extended code is the primary one
-        return True
-    return str(error).startswith(_SQLITE_NOT_MIGRATED)
-
-
 class DatabaseUnavailable(ConnectionError):
     """The database could not be reached, in a sentence for people."""
 
@@ -253,9 +186,9 @@ async def wait_for_schema(engine: Engine, stop: asyncio.Event) -> None:
                 return
             reason = "`ringlog migrate` has not run for this version"
         except sa_exc.SQLAlchemyError as error:
-            if not is_unavailable(error):
+            if (found := outage(error)) is None:
                 raise
-            reason = f"the database can't be used: {type(error).__name__}"
+            reason = f"the database can't be used: {found.reason}"
         if loop.time() - said_at >= SCHEMA_SAY_EVERY_S:
             said_at = loop.time()
             log.warning("waiting for the database's schema", reason=reason)

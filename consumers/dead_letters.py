@@ -1,10 +1,14 @@
 """Events that a consumer could not handle: kept whole, with the reason, while the partition goes on."""
 
+import msgspec
+
+from consumers.database import clean_text
+from consumers.letter_book import Letter
 from consumers.publisher import Message, Publisher
 from runtime.clock import Clock
 from runtime.metrics import DEAD_LETTERS
 from runtime.settings import Settings
-from schemas.event import Record, rfc3339
+from schemas.event import MAX_SESSION_ID_CHARACTERS, Record, rfc3339
 from schemas.topics import dead_letters
 
 # What an error says may quote the event. It stays with the event, and is long enough to understand it by.
@@ -16,7 +20,10 @@ MESSAGE = "dead_letter_message"
 TOPIC = "dead_letter_topic"
 PARTITION = "dead_letter_partition"
 OFFSET = "dead_letter_offset"
+APPENDED = "dead_letter_appended_ms"
 TIME = "dead_letter_time"
+
+_OURS = (CONSUMER, ERROR, MESSAGE, TOPIC, PARTITION, OFFSET, APPENDED, TIME)
 
 
 class DeadLetters:
@@ -26,14 +33,28 @@ class DeadLetters:
         self._publisher = publisher
         self._clock = clock
 
-    async def publish(self, record: Record, error: BaseException) -> BaseException | None:
-        """None when Kafka has acknowledged it, or what went wrong: then the record's partition must wait."""
-        (failure,) = await self._publisher.publish([self._letter(record, error)])
-        if failure is None:
-            DEAD_LETTERS.labels(self._consumer).inc()
-        return failure
+    async def publish(self, record: Record, error: BaseException) -> Letter | BaseException:
+        """The letter, when Kafka has acknowledged it, or what went wrong: then the record's partition must wait."""
+        now = self._clock()
+        (outcome,) = await self._publisher.deliver([self._message(record, error, now)])
+        if isinstance(outcome, BaseException):
+            return outcome
+        if outcome.offset < 0:  # a broker that takes it for a repetition of an older batch may have forgotten where
+            return LookupError("Kafka has the dead letter and doesn't say where")
+        DEAD_LETTERS.labels(self._consumer).inc()
+        return Letter(
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            letter_partition=outcome.partition,
+            letter_offset=outcome.offset,
+            event_id=_storable(record.header("ce_id")),
+            session_id=_storable(record.header("ce_subject")),
+            error=type(error).__name__,
+            given_up_at=now,
+        )
 
-    def _letter(self, record: Record, error: BaseException) -> Message:
+    def _message(self, record: Record, error: BaseException, now: int) -> Message:
         """The record's own bytes and headers, and after them ours."""
         said = str(error).encode(errors="replace")[:MAX_MESSAGE_BYTES].decode(errors="ignore").encode()
         reason = [
@@ -43,6 +64,36 @@ class DeadLetters:
             (TOPIC, record.topic.encode()),
             (PARTITION, str(record.partition).encode()),
             (OFFSET, str(record.offset).encode()),
-            (TIME, rfc3339(self._clock()).encode()),
+            (APPENDED, str(record.appended_ms).encode()),
+            (TIME, rfc3339(now).encode()),
         ]
         return Message(topic=self._topic, key=record.key, value=record.value, headers=[*record.headers, *reason])
+
+
+def event_of(letter: Record) -> Record | None:
+    """The event as it lay in its topic: its bytes, its headers, its place and its time. None for what is no letter.
+
+    The time matters: revisions of a call are ordered by it, and a redriven one must not differ from one that is read
+    again from the beginning.
+    """
+    headers = list(letter.headers)
+    ours: dict[str, str] = {}
+    while headers and headers[-1][0] in _OURS and headers[-1][0] not in ours:
+        name, value = headers.pop()
+        ours[name] = value.decode(errors="replace")
+    try:
+        return msgspec.structs.replace(
+            letter,
+            topic=ours[TOPIC],
+            partition=int(ours[PARTITION]),
+            offset=int(ours[OFFSET]),
+            appended_ms=int(ours[APPENDED]),
+            headers=headers,
+        )
+    except (KeyError, ValueError):
+        return None
+
+
+def _storable(text: str | None) -> str | None:
+    """What a foreign record says may be of any length and hold anything."""
+    return None if text is None else clean_text(text[:MAX_SESSION_ID_CHARACTERS])

@@ -2,22 +2,27 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import TypeVar
 
 from sqlalchemy import Engine
 
-from consumers import positions
+from consumers import letter_book, positions
 from consumers.backoff import Backoff
 from consumers.contract import Consumer, UnreadableEvent
-from consumers.database import is_unavailable
+from consumers.database import read_only
 from consumers.dead_letters import DeadLetters
+from consumers.letter_book import Letter, Share
+from consumers.outage import Outage, outage
 from consumers.positions import Fenced, Move
 from consumers.reader import Reader
 from runtime.logs import logger
 from runtime.metrics import BATCH_SECONDS, CONSUMED, RETRIES
-from runtime.settings import Settings
+from runtime.settings import PREFIX, Settings
 from runtime.threads import in_thread
 from schemas.event import Record
+
+T = TypeVar("T")
 
 # A transaction of more than this would hold its locks, and its memory, for too long.
 BATCH_BYTES = 8 * 1024 * 1024
@@ -28,6 +33,10 @@ TRIES = 3
 
 class Abandoned(Exception):
     """The partitions have changed, or the process stops: nothing was done, and the events come again."""
+
+
+class TooManyDeadLetters(RuntimeError):
+    """A sentence for people. To go on would empty the log into the dead letters."""
 
 
 class Effects:
@@ -42,15 +51,19 @@ class Effects:
         committed: Callable[[], None],
     ) -> None:
         self._prefix = settings.topic_prefix
+        self._allowed_share = settings.dead_letter_share
         self._consumer = consumer
         self._engine = engine
         self._dead_letters = dead_letters
         self._committed = committed
-        self.database_is_away = False
+        self.outage: Outage | None = None  # of the database, while it lasts
         self._log = logger("consumers.effects").bind(consumer=consumer.name)
 
     async def of(self, records: Sequence[Record], reader: Reader, stop: asyncio.Event) -> None:
-        """Returns when all are committed or in the dead letters. Raises `Abandoned` and `Fenced`: read again."""
+        """Returns when all are committed or in the dead letters. Raises `Abandoned` and `Fenced`: read again.
+
+        Raises `TooManyDeadLetters` instead of giving up an event too many; its position stays before it.
+        """
         arrived = time.perf_counter()
         work = _Work(reader, stop)
         for batch in batches(records):
@@ -83,48 +96,86 @@ class Effects:
         """The position passes the event only when Kafka has acknowledged its dead letter."""
         backoff = Backoff()
         place = f"{record.topic}/{record.partition}/{record.offset}"
-        while (failure := await self._dead_letters.publish(record, error)) is not None:
-            self._log.error("a dead letter can't be written; its partition waits", at=place, error=repr(failure))
+        await self._refuse_beyond_share(place, error, work)
+        while isinstance(letter := await self._dead_letters.publish(record, error), BaseException):
+            self._log.error("a dead letter can't be written; its partition waits", at=place, error=repr(letter))
             RETRIES.labels(self._consumer.name, "dead letter").inc()
             await backoff.wait(work.stop)
             work.check()
         self._log.error(
             "an event went to the dead letters", at=place, event_id=record.header("ce_id"), error=type(error).__name__
         )
-        await self._commit([record], work, effects=False)
+        await self._commit([record], work, letter)
 
-    async def _commit(self, records: Sequence[Record], work: "_Work", *, effects: bool = True) -> None:
-        """Waits for a database that is away, for as long as it is. Raises what the consumer raises."""
-        backoff = Backoff()
-        while True:
-            work.check()
+    async def _refuse_beyond_share(self, place: str, error: Exception, work: "_Work") -> None:
+        share = (await self._from_database(work, lambda: in_thread(self._share))).with_one_more()
+        if share.exceeds(self._allowed_share):
+            raise TooManyDeadLetters(
+                f"with the event at {place}, which failed with {type(error).__name__}, {self._consumer.name} would have"
+                f" given up {share.letters} of its last {share.events} events ({share.of_one:.1%}), and"
+                f" {PREFIX}DEAD_LETTER_SHARE allows {self._allowed_share:.1%}. Nothing is lost: it stopped before that"
+                f" event. Mend what fails and start it again (`ringlog dead-letters list {self._consumer.name}` shows"
+                " what was given up; what is redriven or discarded no longer counts), or raise the setting"
+            )
+
+    def _share(self) -> Share:
+        with read_only(self._engine).connect() as tx:
+            return letter_book.share(tx, self._consumer.name)
+
+    async def _commit(self, records: Sequence[Record], work: "_Work", letter: Letter | None = None) -> None:
+        """The effects of the records or, with its letter, none of the one that is given up. Waits for the database.
+
+        Raises what the consumer raises.
+        """
+
+        async def attempt() -> Sequence[Move]:
             moves = work.reader.moves(records)
-            try:
-                with work.reader.committing():
-                    await in_thread(self._transaction, records if effects else (), moves, work.reader.cluster_id)
-                    work.check_epoch()
-                    work.reader.moved(moves)
-            except Exception as error:
-                if not is_unavailable(error):
-                    raise
-                self.database_is_away = True
-                self._tried_again("database", error)
-                await backoff.wait(work.stop)
-                continue
-            break
-        self.database_is_away = False
+            with work.reader.committing():
+                await in_thread(self._transaction, records, moves, work.reader.cluster_id, letter)
+                work.check_epoch()
+                work.reader.moved(moves)
+            return moves
+
+        moves = await self._from_database(work, attempt)
         self._committed()
-        if effects:
+        if letter is None:
             for move in moves:
                 topic = move.topic.removeprefix(self._prefix)
                 count = sum((record.topic, record.partition) == (move.topic, move.partition) for record in records)
                 CONSUMED.labels(self._consumer.name, topic).inc(count)
 
-    def _transaction(self, records: Sequence[Record], moves: Sequence[Move], cluster_id: str) -> None:
+    async def _from_database(self, work: "_Work", attempt: Callable[[], Awaitable[T]]) -> T:
+        """Waits for a database that is away, for as long as it is. Raises what else the attempt raises."""
+        backoff = Backoff()
+        while True:
+            work.check()
+            try:
+                result = await attempt()
+            except Exception as error:
+                if (found := outage(error)) is None:
+                    raise
+                self.wait_for(found)
+                await backoff.wait(work.stop)
+            else:
+                self.outage = None
+                return result
+
+    def _transaction(
+        self, records: Sequence[Record], moves: Sequence[Move], cluster_id: str, letter: Letter | None
+    ) -> None:
         with self._engine.begin() as tx:
             positions.advance(tx, self._consumer.name, cluster_id, moves)
-            if records:
+            if letter is None:
                 self._consumer.handle(tx, records)
+            else:
+                letter_book.enter(tx, self._consumer.name, letter)
+
+    def wait_for(self, found: Outage) -> None:
+        """No event is to blame. What lasts is an error in the log: somebody has to do something."""
+        self.outage = found
+        RETRIES.labels(self._consumer.name, "database").inc()
+        say = self._log.warning if found.passes else self._log.error
+        say("waiting for the database", reason=found.reason)
 
     def _tried_again(self, reason: str, error: Exception) -> None:
         RETRIES.labels(self._consumer.name, reason).inc()

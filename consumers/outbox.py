@@ -8,7 +8,7 @@ import msgspec
 from sqlalchemy import Connection, Engine, Row, delete, func, select, text
 
 from consumers.backoff import Backoff
-from consumers.database import is_unavailable
+from consumers.outage import outage
 from consumers.publisher import Message, Publisher
 from consumers.tables import outbox
 from runtime.logs import logger
@@ -78,8 +78,9 @@ class OutboxRelay:
             try:
                 found, failure = await self.relay()
             except Exception as error:
-                away = is_unavailable(error)
-                (self._log.warning if away else self._log.error)("the outbox waits", error=type(error).__name__)
+                away = outage(error)
+                say = self._log.warning if away and away.passes else self._log.error
+                say("the outbox waits", error=type(error).__name__, reason=away and away.reason)
                 await backoff.wait(stop)
                 continue
             if failure is not None:

@@ -9,6 +9,8 @@ from sqlalchemy import Engine
 from consumers.billing import Billing
 from consumers.contract import Consumer
 from consumers.database import open_engine, wait_for_schema
+from consumers.effects import TooManyDeadLetters
+from consumers.letter_watch import LetterWatch
 from consumers.outbox import OutboxRelay
 from consumers.positions import PositionMismatch
 from consumers.publisher import Publisher
@@ -65,6 +67,9 @@ async def consume(settings: Settings, name: str, stop: asyncio.Event) -> int:
     except PositionMismatch as error:
         logger("consumers.process").error("stopped: going on would make wrong books", reason=str(error))
         return EXIT_STUCK
+    except TooManyDeadLetters as error:
+        logger("consumers.process").error("stopped: too much of what it reads fails", reason=str(error))
+        return EXIT_STUCK
     finally:
         engine.dispose()
     return 0
@@ -77,12 +82,14 @@ async def run_consumer(
     publisher = Publisher(settings)
     relay = OutboxRelay(settings, consumer.name, engine, publisher)
     runner = Runner(settings, consumer, engine, publisher, committed=relay.wake)
+    letters = LetterWatch(engine, consumer.name, settings.dead_letter_share)
     has_schema = False
 
     def health() -> Health:
         if not has_schema:
             return Health(False, {"database": "without the schema of this version; run `ringlog migrate`"})
-        return Health(*runner.health())
+        ready, reasons = runner.health()
+        return Health(ready, reasons | {"dead_letters": letters.health})
 
     ops = HttpServer(ops_app(health), settings.host, settings.ops_port, name="ops", port_setting="RINGLOG_OPS_PORT")
     await ops.start()
@@ -91,7 +98,9 @@ async def run_consumer(
     try:
         await wait_for_schema(engine, stop)
         has_schema = True
-        await _until_stopped(stop, [runner.run(stop), relay.run(stop), *(part(stop) for part in parts)])
+        await _until_stopped(
+            stop, [runner.run(stop), relay.run(stop), letters.run(stop), *(part(stop) for part in parts)]
+        )
     finally:
         await publisher.stop()
         await ops.stop(OPS_GRACE_S)

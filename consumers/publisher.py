@@ -6,6 +6,7 @@ from typing import cast
 
 import msgspec
 from aiokafka import AIOKafkaProducer
+from aiokafka.structs import RecordMetadata
 
 from runtime.kafka import make_producer, start_within, stop_within
 from runtime.settings import Settings
@@ -41,8 +42,13 @@ class Publisher:
 
     async def publish(self, messages: Sequence[Message]) -> list[BaseException | None]:
         """For each message: None when Kafka has acknowledged it (`acks=all`), or what went wrong. Never raises."""
+        outcomes = await self.deliver(messages)
+        return [outcome if isinstance(outcome, BaseException) else None for outcome in outcomes]
+
+    async def deliver(self, messages: Sequence[Message]) -> list[RecordMetadata | BaseException]:
+        """As `publish`, but an acknowledged message's outcome is where it lies."""
         async with self._one_at_a_time:
-            sent: list[asyncio.Future[object]] = []
+            sent: list[asyncio.Future[RecordMetadata]] = []
             failure: BaseException = TimeoutError(f"no acknowledgement within {ACK_DEADLINE_S:g} s")
             try:
                 async with asyncio.timeout(ACK_DEADLINE_S):
@@ -55,7 +61,7 @@ class Publisher:
                     failure = error
             outcomes = [_outcome(future, failure) for future in sent]
             outcomes += [failure] * (len(messages) - len(sent))
-            if any(outcomes):
+            if any(isinstance(outcome, BaseException) for outcome in outcomes):
                 await self._drop()
             return outcomes
 
@@ -76,17 +82,17 @@ class Publisher:
             await stop_within(producer, STOP_DEADLINE_S)
 
 
-async def _send(producer: AIOKafkaProducer, message: Message) -> asyncio.Future[object]:
+async def _send(producer: AIOKafkaProducer, message: Message) -> asyncio.Future[RecordMetadata]:
     partition = None
     if message.key is not None:
         partition = partition_of(message.key, len(await producer.partitions_for(message.topic)))
     future = await producer.send(
         message.topic, message.value, key=message.key, partition=partition, headers=list(message.headers)
     )
-    return cast("asyncio.Future[object]", future)
+    return cast("asyncio.Future[RecordMetadata]", future)
 
 
-def _outcome(future: asyncio.Future[object], failure: BaseException) -> BaseException | None:
+def _outcome(future: asyncio.Future[RecordMetadata], failure: BaseException) -> RecordMetadata | BaseException:
     if not future.done() or future.cancelled():
         return failure
-    return future.exception()
+    return future.exception() or future.result()

@@ -10,9 +10,9 @@ from sqlalchemy import Engine
 
 from consumers.backoff import Backoff
 from consumers.contract import Consumer
-from consumers.database import is_unavailable
 from consumers.dead_letters import DeadLetters
-from consumers.effects import Abandoned, Effects
+from consumers.effects import Abandoned, Effects, TooManyDeadLetters
+from consumers.outage import outage
 from consumers.positions import Fenced, PositionMismatch
 from consumers.publisher import Publisher
 from consumers.reader import Reader
@@ -58,10 +58,11 @@ class Runner:
         """Whether it reads, and what it reads. A process without partitions is ready: another one has them."""
         reader = self._reader
         reading = reader is not None and reader.is_reading
-        away = self._effects.database_is_away
+        away = self._effects.outage
         return reading and not away, {
             "kafka": "reading" if reading else "waiting",
             "database": "away" if away else "there",
+            **({"database_says": away.reason} if away else {}),
             "partitions": reader.partitions if reader else [],
             "lag": sum(reader.lag.values()) if reader else None,
         }
@@ -70,7 +71,7 @@ class Runner:
         """Until `stop`; then the batch in flight is finished. Kafka and the database may be away at any time.
 
         Raises `PositionMismatch`, when going on would make wrong books, and `SettingsError`, when a topic that it
-        reads or writes would forget.
+        reads or writes would forget, and `TooManyDeadLetters`.
         """
         backoff = Backoff()
         while not stop.is_set():
@@ -84,7 +85,7 @@ class Runner:
                     await self._step(reader, stop)
                     if reader.is_reading:
                         backoff.reset()
-            except (PositionMismatch, SettingsError):
+            except (PositionMismatch, SettingsError, TooManyDeadLetters):
                 raise
             except Exception as error:
                 self._tell(error)
@@ -97,7 +98,7 @@ class Runner:
         """One poll and what came of it. Raises what a new reader is needed for."""
         try:
             records = await _unless(stop, reader.poll())
-            self._effects.database_is_away = False
+            self._effects.outage = None
             if records:
                 with reader.working():
                     await self._effects.of(records, reader, stop)
@@ -108,11 +109,9 @@ class Runner:
         except Abandoned:
             reader.reposition()
         except Exception as error:
-            if not is_unavailable(error):
+            if (found := outage(error)) is None:
                 raise
-            self._effects.database_is_away = True
-            RETRIES.labels(self._consumer.name, "database").inc()
-            self._log.warning("the database is away", error=type(error).__name__)
+            self._effects.wait_for(found)
             await Backoff(first_s=1.0).wait(stop)
 
     def _tell(self, error: Exception) -> None:

@@ -61,6 +61,27 @@ outbox = Table(
     sqlite_autoincrement=True,  # a number used again could make a slow relay delete what it has not published
 )
 
+# The events that a consumer has given up, by where they lie; their bytes and the reason lie in its dead letters, at
+# `letter_partition` and `letter_offset`. `handled`: how many events the consumer had been through by then, all
+# partitions together. `outcome` is null until somebody has decided: redriven or discarded.
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    Column("consumer", Text, primary_key=True),
+    Column("topic", Text, primary_key=True),
+    Column("partition", Integer, primary_key=True),
+    Column("offset", BigInteger, primary_key=True),
+    Column("letter_partition", Integer, nullable=False),
+    Column("letter_offset", BigInteger, nullable=False),
+    Column("event_id", Text),
+    Column("session_id", Text),
+    Column("error", Text, nullable=False),
+    Column("given_up_at", BigInteger, nullable=False),
+    Column("handled", BigInteger, nullable=False),
+    Column("outcome", Text),
+    Column("settled_at", BigInteger),
+)
+
 # The ledger: what each event changed on the bill of its call, by type and provider.
 billing_entries = Table(
     "billing_entries",

@@ -77,6 +77,14 @@ LAG = _gauge(
     "ringlog_lag_events", "Events in a partition behind the consumer's position.", "consumer", "topic", "partition"
 )
 DEAD_LETTERS = _counter("ringlog_dead_letters_total", "Events sent to the dead letters.", "consumer")
+DEAD_LETTERS_UNSETTLED = _gauge(
+    "ringlog_dead_letters_unsettled", "Dead letters that nobody has redriven or discarded.", "consumer"
+)
+DEAD_LETTER_SHARE = _gauge(
+    "ringlog_dead_letter_share",
+    "Of the consumer's last 1000 events, the share that are unsettled dead letters.",
+    "consumer",
+)
 RETRIES = _counter("ringlog_retries_total", "Batches tried again.", "consumer", "reason")
 OUTBOX_WAITING = _gauge("ringlog_outbox_events", "Derived events that wait to be published.", "consumer")
 RECORDINGS = _counter("ringlog_recording_attempts_total", "Attempts to fetch a recording, by outcome.", "outcome")

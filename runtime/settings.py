@@ -102,6 +102,9 @@ class Settings(BaseSettings):
     topic_min_insync: int | None = Field(None, ge=1, le=10)
     allow_forgetful_topics: bool = False
 
+    # Consumers
+    dead_letter_share: float = Field(0.05, ge=0, le=1)
+
     # Where things are kept
     data_dir: Path = Path("ringlog-data")
     database_url: str | None = None

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from yarl import URL
 
-from consumers.database import is_unavailable
+from consumers.outage import is_unavailable
 from consumers.recordings.backoff import MAX_ATTEMPTS, STORAGE_AWAY_DELAY_S, delay_s
 from consumers.recordings.fetcher import Fetcher, FetchFailed
 from consumers.recordings.guard import Guard, Refused

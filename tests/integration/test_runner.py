@@ -204,6 +204,7 @@ async def test_a_poison_event_goes_to_the_dead_letters_and_the_partition_goes_on
     assert [it.key for it in letters] == [b"c", b"c"]
     said = dict(letters[0].headers)
     assert said.pop("dead_letter_time").startswith(b"20")
+    assert said.pop("dead_letter_appended_ms").startswith(b"1")
     assert said == {
         **dict(headers_of(ENDED, "event-1", 1)),
         "dead_letter_consumer": b"tally",

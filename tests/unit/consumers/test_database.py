@@ -14,7 +14,8 @@ from sqlalchemy import Engine, delete, insert, select, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from consumers import database
-from consumers.database import clean_text, is_unavailable, migrate, upsert
+from consumers.database import clean_text, migrate, upsert
+from consumers.outage import is_unavailable
 from consumers.tables import metadata, positions, sessions, transcript_turns, transcripts
 from runtime.settings import SettingsError, load_settings
 

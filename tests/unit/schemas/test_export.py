@@ -71,7 +71,7 @@ def test_the_example_of_a_call_is_understood_whole() -> None:
 
 
 def test_the_headers_of_a_dead_letter_are_named() -> None:
-    for name in ("CONSUMER", "ERROR", "MESSAGE", "TOPIC", "PARTITION", "OFFSET", "TIME"):
+    for name in ("CONSUMER", "ERROR", "MESSAGE", "TOPIC", "PARTITION", "OFFSET", "APPENDED", "TIME"):
         assert f"`{getattr(dead_letters, name)}`" in section("dead-letters.<consumer>")
 
 
