@@ -10,6 +10,7 @@ import zlib
 import msgspec
 
 from schemas.partition import murmur2
+from service.journal.spool_errors import SpoolDamaged
 
 # None of these bytes occurs in UTF-8, so no event that is text can hold something that looks like a frame.
 MAGIC = bytes.fromhex("f8feedfac1fdfbf9")
@@ -22,10 +23,6 @@ MAX_CONTENT_BYTES = 64 * 1024 * 1024
 
 _KEY = struct.Struct(">QI")
 _LENGTH = struct.Struct(">I")
-
-
-class SpoolDamaged(RuntimeError):
-    """The spool does not hold what was written. Open it again: it is set aside, and what is sound is restored."""
 
 
 class SealedEvent(msgspec.Struct, array_like=True, frozen=True, kw_only=True):

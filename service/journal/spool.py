@@ -1,51 +1,40 @@
 """The spool: events on our own disk, fsynced, until Kafka takes them."""
 
-import errno
 import itertools
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import lmdb
+import msgspec
 
 from runtime.clock import Clock, system_clock
 from schemas.topics import CATALOGUE
 from service.journal.entry import Entry
-from service.journal.sealed import SealedEvent, SpoolDamaged, key_of, parts_of, seal, seq_key, unseal
-from service.journal.spool_lock import SpoolBusy, SpoolLock
+from service.journal.layout import DATA_FILE, mark_of, open_databases, put_mark
+from service.journal.room import Room
+from service.journal.sealed import SealedEvent, key_of, parts_of, seal, seq_key, unseal
+from service.journal.spool_errors import SpoolBusy, SpoolDamaged, SpoolFull, meaning
+from service.journal.spool_files import SetAside, make_anew, prepare, sync_directory
+from service.journal.spool_lock import SpoolLock
 
 __all__ = ["Refused", "SetAside", "Spool", "SpoolBusy", "SpoolDamaged", "SpoolFull", "Waiting"]
 
-WAITING = b"waiting"  # key of an event -> sealed event
-REFUSED = b"refused"  # the same, of those that Kafka goes on refusing
-NEXT_SEQ_KEY = b"next-seq"
-
-# Address space, not disk. An event of a little over 2 kB takes a page of 4 KiB, and the tree wants some.
+# Address space, not disk. An event of a little over 2 kB takes a page of 4 KiB, and the tree wants some. Never less
+# than what is there wants: the size is a setting, and a spool that was restored may be larger than it was.
 _MAP_FACTOR = 2
 _MAP_SPARE_BYTES = 64 * 1024 * 1024
 
-_KEYS_A_LOOK = 1000  # of `waiting`: no transaction lasts while somebody else works
+# LMDB never makes its file smaller. One that is empty when it is opened and larger than this is made anew.
+_KEPT_WHEN_EMPTY_BYTES = 64 * 1024 * 1024
+
+_KEYS_A_LOOK = 1000  # no transaction is open while somebody else works
+_REFUSED_A_COMMIT = 100
 
 _MAX_REASON_CHARACTERS = 1000
 
 _TOPICS = {topic.name: topic for topic in CATALOGUE}
-
-_DAMAGE = (
-    lmdb.CorruptedError,
-    lmdb.InvalidError,
-    lmdb.PageNotFoundError,
-    lmdb.VersionMismatchError,
-    lmdb.PanicError,
-    lmdb.IncompatibleError,
-    lmdb.ProblemError,
-    lmdb.CursorFullError,
-)
-
-
-class SpoolFull(RuntimeError):
-    """The disk is full, or the spool as large as it may be. Nothing of the commit is stored; the spool stays usable."""
 
 
 class Waiting(NamedTuple):
@@ -67,31 +56,25 @@ class Refused(NamedTuple):
     size: int
 
 
-class SetAside(NamedTuple):
-    """A damaged spool: where it lies now, how we know, and how many events of it wait again in the new one.
+class Spool:
+    """Opens the spool in `directory`, or makes one. Every method blocks on the disk: one thread at a time.
 
-    `facts` were found and not restored: an old one would undo a newer one.
+    `set_aside` says what happened when what was there turned out to be damaged. Raises `SpoolBusy`, `SpoolFull`,
+    `OSError` or `lmdb.Error` (disk, rights): then nothing has changed, and it may be tried again.
     """
 
-    path: Path
-    reason: str
-    restored: int
-    facts: int
-
-
-class Spool:
-    """Opens the spool in `directory`, or makes one. Every method blocks on the disk: one thread at a time."""
-
-    set_aside: SetAside | None = None
-    next_seq: int
+    next_seq: int  # the first number that no event has had
+    _room: Room
 
     def __init__(self, directory: Path, max_bytes: int, clock: Clock = system_clock) -> None:
         self._directory = directory
-        self._map_bytes = max_bytes * _MAP_FACTOR + _MAP_SPARE_BYTES
         self._clock = clock
         self._lock = SpoolLock(directory)
         try:
-            self._open()
+            with meaning(directory):
+                self.set_aside = prepare(directory, clock)
+                self._open(max_bytes)
+            self._refuse_unknown()
         except BaseException:
             self._lock.release()
             raise
@@ -125,6 +108,8 @@ class Spool:
         frames = [(key_of(event), seal(event)) for event in events]
         next_seq = max([self.next_seq, *(seq + 1 for seq, _ in put)])
         with self._transaction(write=True) as tx:
+            if frames:
+                self._room.make(tx, self._databases, (len(frame) for _, frame in frames))
             for key, frame in frames:
                 tx.put(key, frame, db=self._waiting)
             for seq in delete:
@@ -132,7 +117,7 @@ class Spool:
                     tx.delete(found, db=self._waiting)
             for seq, reason in refuse:
                 self._refuse(tx, seq, reason)
-            tx.put(NEXT_SEQ_KEY, b"%d" % next_seq)
+            put_mark(tx, next_seq)
         self.next_seq = next_seq
 
     def read(self, seqs: Sequence[int]) -> list[Entry]:
@@ -141,30 +126,58 @@ class Spool:
             return [_entry(self._event(tx, seq)) for seq in seqs]
 
     def readmit(self) -> int:
-        """Everything refused waits again, behind what waits now. How many. Raises as `commit` does."""
-        keys = [key for items in self._looks(self._refused) for key, _ in items]
+        """Everything refused waits again, behind what waits now. How many. Raises as `commit` does.
+
+        What has a topic that is not in the catalogue stays.
+        """
+        keys = [key for found in self._looks(self._refused) for key, _ in found if parts_of(key)[2] in _TOPICS]
         for key in keys:
             with self._transaction(write=True) as tx:
-                event = unseal(tx.get(key, db=self._refused))
-                again = SealedEvent(**{**_fields(event), "seq": self.next_seq, "reason": "", "refused_at": 0})
-                tx.put(key_of(again), seal(again), db=self._waiting)
+                refused = unseal(tx.get(key, db=self._refused))
+                event = msgspec.structs.replace(refused, seq=self.next_seq, reason="", refused_at=0)
+                frame = seal(event)
+                self._room.make(tx, self._databases, (len(frame),))
+                tx.put(key_of(event), frame, db=self._waiting)
                 tx.delete(key, db=self._refused)
-                tx.put(NEXT_SEQ_KEY, b"%d" % (self.next_seq + 1))
+                put_mark(tx, self.next_seq + 1)
             self.next_seq += 1
         return len(keys)
 
     def close(self) -> None:
+        self._room.close()
         self._env.close()
         self._lock.release()
 
-    def _open(self) -> None:
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    def _open(self, max_bytes: int) -> None:
+        """What `prepare` found to be sound."""
+        file = self._directory / DATA_FILE
+        there = file.stat().st_size if file.exists() else 0
+        map_bytes = max(max_bytes, there) * _MAP_FACTOR + _MAP_SPARE_BYTES
         # Without LMDB's own lock: nobody else opens it, and a file less can be damaged.
-        self._env = lmdb.open(str(self._directory), map_size=self._map_bytes, max_dbs=2, lock=False, mode=0o600)
-        with self._transaction(write=True) as tx:
-            self._waiting = self._env.open_db(WAITING, txn=tx)
-            self._refused = self._env.open_db(REFUSED, txn=tx)
-            self.next_seq = int(tx.get(NEXT_SEQ_KEY, b"1"))
+        self._env = lmdb.open(str(self._directory), map_size=map_bytes, max_dbs=2, lock=False, mode=0o600)
+        try:
+            self._databases = self._waiting, self._refused = open_databases(self._env)
+            with self._env.begin() as tx:
+                self.next_seq = mark_of(tx).next_seq
+                is_empty = not any(tx.stat(database)["entries"] for database in self._databases)
+            self._room = Room(file, self._env)
+        except BaseException:
+            self._env.close()
+            raise
+        sync_directory(self._directory)
+        if is_empty and there > _KEPT_WHEN_EMPTY_BYTES:
+            self._room.close()
+            self._env.close()
+            make_anew(self._directory)
+            self._open(max_bytes)
+
+    def _refuse_unknown(self) -> None:
+        """What a ringlog of another version left: nobody here could publish it, and it must not be lost."""
+        unknown = [
+            (found.seq, f"there is no topic {found.topic}") for found in self.waiting() if found.topic not in _TOPICS
+        ]
+        for start in range(0, len(unknown), _REFUSED_A_COMMIT):
+            self.commit(refuse=unknown[start : start + _REFUSED_A_COMMIT])
 
     def _looks(self, database: Any) -> Iterator[list[tuple[bytes, int]]]:
         """Keys and sizes of values, some at a time: no transaction is open while the caller has them."""
@@ -200,35 +213,15 @@ class Spool:
         """Raises `SpoolDamaged`."""
         event = self._event(tx, seq)
         text = reason[:_MAX_REASON_CHARACTERS].encode(errors="replace").decode()
-        refused = SealedEvent(**{**_fields(event), "reason": text, "refused_at": self._clock()})
+        refused = msgspec.structs.replace(event, reason=text, refused_at=self._clock())
         key = key_of(event)
         tx.put(key, seal(refused), db=self._refused)
         tx.delete(key, db=self._waiting)
 
     @contextmanager
     def _transaction(self, **options: Any) -> Iterator[Any]:
-        try:
-            with self._env.begin(**options) as tx:
-                yield tx
-        except lmdb.MapFullError as error:
-            raise SpoolFull("the spool is as large as it may be") from error
-        except _DAMAGE as error:
-            raise SpoolDamaged(str(error)) from error
-        except lmdb.Error as error:
-            if self._is_full(error.code):
-                raise SpoolFull(f"no room on the disk for the spool in {self._directory}") from error
-            raise
-
-    def _is_full(self, code: int) -> bool:
-        """LMDB says `EIO` when a write was cut short, and that is what a full disk does."""
-        if code != errno.EIO:
-            return code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        disk = os.statvfs(self._directory)
-        return disk.f_bavail * disk.f_frsize < 1024 * 1024
-
-
-def _fields(event: SealedEvent) -> dict[str, Any]:
-    return {name: getattr(event, name) for name in event.__struct_fields__}
+        with meaning(self._directory), self._env.begin(**options) as tx:
+            yield tx
 
 
 def _sealed_event(seq: int, entry: Entry) -> SealedEvent:

@@ -5,9 +5,7 @@ import fcntl
 import os
 from pathlib import Path
 
-
-class SpoolBusy(RuntimeError):
-    """Another process has this spool open."""
+from service.journal.spool_errors import SpoolBusy
 
 
 class SpoolLock:
