@@ -57,8 +57,11 @@ class Proxy:
         self.loses_acks = False
 
     def reset(self) -> None:
-        """Cuts all connections with a reset, which discards what is under way."""
+        """Cuts all connections with a reset, which discards what is under way. Returns when that is done."""
+        done = threading.Event()
         self._loop.call_soon_threadsafe(self._cut_all)
+        self._loop.call_soon_threadsafe(done.set)
+        done.wait(_START_DEADLINE_S)
 
     def __enter__(self) -> Self:
         self._thread.start()

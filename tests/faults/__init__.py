@@ -1,0 +1,1 @@
+"""The fault suite: real processes, real brokers, and an oracle outside of both."""
