@@ -1,7 +1,8 @@
-"""Room on the disk, made before it is needed: a spool on a full disk must still be able to give events away.
+"""Room made before it is needed: a spool that is full must still be able to give events away.
 
-LMDB writes new pages even to delete. Were the last of the disk filled with events, none could be deleted again, and
-what Kafka has long had would be published for ever. So what is put must leave a reserve, which only deletions use.
+LMDB writes new pages even to delete. Were the last of the disk, or of the map, filled with events, none could be
+deleted again, and what Kafka has long had would be published for ever. So what is put leaves a reserve, which only
+deletions use.
 """
 
 import errno
@@ -9,6 +10,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from service.journal.spool_errors import FULL, SpoolFull
 
 # What the deletion of a thousand events writes: pages of the tree above them, and the list of those that are free.
 RESERVE_BYTES = 512 * 1024
@@ -18,8 +21,6 @@ _STEP_BYTES = 4 * 1024 * 1024
 
 # LMDB's own list of free pages: eight bytes a page, and some room between.
 _FREE_PAGES_A_LIST_PAGE = 256
-
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 # A file system that can't reserve: there LMDB itself finds out that the disk is full.
 _CAN_NOT = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
@@ -42,16 +43,18 @@ class Room:
     def make(self, tx: Any, databases: Iterable[Any], sizes: Iterable[int]) -> None:
         """For values of these sizes, and the reserve. `databases` are all there are in the environment.
 
-        Raises `OSError`, of the kinds in `NO_ROOM` when there is none.
+        Raises `SpoolFull` when the map has no such room, `OSError` when the disk has none.
         """
         used = sum(map(_pages_of, (self._env.stat(), *(tx.stat(database) for database in databases))))
         pages = self._pages()
         free = pages - used
         free -= free // _FREE_PAGES_A_LIST_PAGE
         needed = sum(size // self._page + 2 for size in sizes) + RESERVE_BYTES // self._page
-        missing = needed - free - (self._end - pages)
-        if missing > 0:
-            self._take(missing)
+        new_end = pages + needed - free
+        if new_end > self._env.info()["map_size"] // self._page:
+            raise SpoolFull("the spool is as large as it may be")
+        if new_end > self._end:
+            self._take(new_end - self._end)
 
     def close(self) -> None:
         os.close(self._file)
@@ -65,7 +68,7 @@ class Room:
         try:
             self._allocate(step)
         except OSError as error:
-            if error.errno not in NO_ROOM or step == pages:
+            if error.errno not in FULL or step == pages:
                 raise
             self._allocate(pages)
 

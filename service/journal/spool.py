@@ -1,7 +1,8 @@
 """The spool: events on our own disk, fsynced, until Kafka takes them."""
 
+import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -107,7 +108,8 @@ class Spool:
         events = [_sealed_event(seq, entry) for seq, entry in put]
         frames = [(key_of(event), seal(event)) for event in events]
         next_seq = max([self.next_seq, *(seq + 1 for seq, _ in put)])
-        with self._transaction(write=True) as tx:
+
+        def change(tx: Any) -> None:
             if frames:
                 self._room.make(tx, self._databases, (len(frame) for _, frame in frames))
             for key, frame in frames:
@@ -117,8 +119,15 @@ class Spool:
                     tx.delete(found, db=self._waiting)
             for seq, reason in refuse:
                 self._refuse(tx, seq, reason)
-            put_mark(tx, next_seq)
-        self.next_seq = next_seq
+
+        try:
+            self._write(change, next_seq)
+        except SpoolFull as error:
+            if not isinstance(error.__cause__, lmdb.Error):
+                raise
+            # LMDB does not use what the last commit has freed: another commit makes it free indeed.
+            self._write(lambda tx: None, self.next_seq)
+            self._write(change, next_seq)
 
     def read(self, seqs: Sequence[int]) -> list[Entry]:
         """In the order asked for. Raises `SpoolDamaged`, also when one is not there."""
@@ -132,15 +141,7 @@ class Spool:
         """
         keys = [key for found in self._looks(self._refused) for key, _ in found if parts_of(key)[2] in _TOPICS]
         for key in keys:
-            with self._transaction(write=True) as tx:
-                refused = unseal(tx.get(key, db=self._refused))
-                event = msgspec.structs.replace(refused, seq=self.next_seq, reason="", refused_at=0)
-                frame = seal(event)
-                self._room.make(tx, self._databases, (len(frame),))
-                tx.put(key_of(event), frame, db=self._waiting)
-                tx.delete(key, db=self._refused)
-                put_mark(tx, self.next_seq + 1)
-            self.next_seq += 1
+            self._write(functools.partial(self._readmit, key), self.next_seq + 1)
         return len(keys)
 
     def close(self) -> None:
@@ -217,6 +218,20 @@ class Spool:
         key = key_of(event)
         tx.put(key, seal(refused), db=self._refused)
         tx.delete(key, db=self._waiting)
+
+    def _readmit(self, key: bytes, tx: Any) -> None:
+        refused = unseal(tx.get(key, db=self._refused))
+        event = msgspec.structs.replace(refused, seq=self.next_seq, reason="", refused_at=0)
+        frame = seal(event)
+        self._room.make(tx, self._databases, (len(frame),))
+        tx.put(key_of(event), frame, db=self._waiting)
+        tx.delete(key, db=self._refused)
+
+    def _write(self, change: Callable[[Any], None], next_seq: int) -> None:
+        with self._transaction(write=True) as tx:
+            change(tx)
+            put_mark(tx, next_seq)
+        self.next_seq = next_seq
 
     @contextmanager
     def _transaction(self, **options: Any) -> Iterator[Any]:

@@ -32,7 +32,7 @@ _DAMAGE = (
     lmdb.VersionMismatchError,
 )
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 # With less on the disk, a write that was cut short is taken for a disk that is full.
 _NEXT_TO_NOTHING_BYTES = 1024 * 1024
@@ -56,7 +56,7 @@ def meaning(directory: Path) -> Iterator[None]:
 def _is_full(error: lmdb.Error | OSError, directory: Path) -> bool:
     code = error.code if isinstance(error, lmdb.Error) else error.errno
     if code != errno.EIO:
-        return code in _FULL
+        return code in FULL
     # LMDB's name for a write that was cut short, and the last one on a disk that gets full is.
     disk = os.statvfs(directory)
     return disk.f_bavail * disk.f_frsize < _NEXT_TO_NOTHING_BYTES
