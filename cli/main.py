@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 # A verb is the module `cli.<verb>`: a typer app named `app` when it has verbs of its own, else a function of its name.
-VERBS = ("up", "serve", "consume", "topics", "facts", "transcripts", "migrate", "simulate")
+VERBS = ("up", "serve", "consume", "topics", "facts", "transcripts", "dead-letters", "migrate", "simulate")
 
 
 class _Verbs(TyperGroup):
@@ -20,7 +20,7 @@ class _Verbs(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in VERBS:
             return None
-        module = importlib.import_module(f"cli.{cmd_name}")
+        module = importlib.import_module(f"cli.{cmd_name.replace('-', '_')}")
         app = getattr(module, "app", None)
         if app is None:
             app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)

@@ -2,28 +2,23 @@
 
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Annotated, NoReturn, TypeVar
 
 import msgspec
 import typer
 from rich.text import Text
-from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection
 
 from cli.context import EXIT_FAILED, complain, explained, load, out
-from consumers.database import database_url, open_engine, read_only
-from consumers.outage import is_unavailable
+from cli.database import opened
+from cli.terminal import printable
+from consumers.database import read_only
 from consumers.search import Conversation, Found, NoWords, asked_words, find, read
 from runtime.process import EXIT_SETTINGS
-from runtime.settings import Settings
 from schemas.chat import FunctionCall, Turn
 from schemas.event import rfc3339
 
 app = typer.Typer(no_args_is_help=True, help="Read transcripts: one whole, or the turns in which words were said.")
-
-# What a caller said must not drive the reader's terminal: no escape sequences, no other control characters.
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 _STYLES = {"user": "bold cyan", "agent": "bold green", "system": "dim", "tool": "magenta", "other": "yellow"}
 _MATCH = "bold black on yellow"
@@ -73,29 +68,8 @@ def search(
 
 def _from_database(look_up: Callable[[Connection], _T]) -> _T:
     """Ends the command with a sentence when there is no database, or none with our tables."""
-    with explained():
-        engine = _existing(load())
-    try:
-        with read_only(engine).connect() as tx:
-            return look_up(tx)
-    except DBAPIError as error:
-        if not is_unavailable(error):
-            raise
-        reason = str(error.orig).strip().partition("\n")[0]
-        _stop(f"The database can't be read ({reason}). Is it running, and has `ringlog migrate` made its tables?")
-    finally:
-        engine.dispose()
-
-
-def _existing(settings: Settings) -> Engine:
-    """Opening a SQLite file that is not there would make one. Raises `SettingsError`."""
-    url = database_url(settings)
-    if url.get_backend_name() == "sqlite" and not Path(str(url.database)).exists():
-        _stop(
-            f"There is no database at {url.database}: start ringlog with `ringlog up`, or name another database with"
-            " RINGLOG_DATABASE_URL, or its folder with RINGLOG_DATA_DIR."
-        )
-    return open_engine(settings)
+    with explained(), opened(load()) as engine, read_only(engine).connect() as tx:
+        return look_up(tx)
 
 
 def _stop(sentence: str, code: int = EXIT_FAILED) -> NoReturn:
@@ -105,7 +79,7 @@ def _stop(sentence: str, code: int = EXIT_FAILED) -> NoReturn:
 
 def _print(lines: Sequence[Text]) -> None:
     for line in lines:
-        line.plain = _CONTROLS.sub("\ufffd", line.plain)  # one for one: the styles stay where they are
+        line.plain = printable(line.plain)  # one for one: the styles stay where they are
         out.print(line, soft_wrap=True)
 
 

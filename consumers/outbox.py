@@ -8,6 +8,7 @@ import msgspec
 from sqlalchemy import Connection, Engine, Row, delete, func, select, text
 
 from consumers.backoff import Backoff
+from consumers.database import read_only
 from consumers.outage import outage
 from consumers.publisher import Message, Publisher
 from consumers.tables import outbox
@@ -48,6 +49,16 @@ def post(tx: Connection, consumer: str, events: Sequence[OutboxEvent]) -> None:
     rows = [{**msgspec.structs.asdict(event), "consumer": consumer, "topic": event.topic.name} for event in events]
     if rows:
         tx.execute(outbox.insert(), rows)
+
+
+def waiting(engine: Engine, consumer: str) -> int:
+    """How many of a consumer's derived events Kafka has not acknowledged."""
+    with read_only(engine).connect() as tx:
+        return _waiting(tx, consumer)
+
+
+def _waiting(tx: Connection, consumer: str) -> int:
+    return tx.execute(select(func.count()).select_from(outbox).where(outbox.c.consumer == consumer)).scalar_one()
 
 
 class OutboxRelay:
@@ -122,8 +133,7 @@ class OutboxRelay:
                 return []
         of_mine = outbox.c.consumer == self._consumer
         rows = tx.execute(select(outbox).where(of_mine).order_by(outbox.c.id).limit(BATCH_EVENTS)).all()
-        waiting = tx.execute(select(func.count()).select_from(outbox).where(of_mine)).scalar_one() if rows else 0
-        OUTBOX_WAITING.labels(self._consumer).set(waiting)
+        OUTBOX_WAITING.labels(self._consumer).set(_waiting(tx, self._consumer) if rows else 0)
         if not locks:
             tx.commit()  # SQLite has one write lock for all, and Kafka may take its time
         return rows

@@ -1,0 +1,300 @@
+"""`ringlog dead-letters list | show | redrive | discard`"""
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import Annotated, NoReturn
+
+import msgspec
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from sqlalchemy import Engine
+
+from cli.context import EXIT_FAILED, EXIT_INTERRUPTED, complain, err, explained, load, out
+from cli.database import opened
+from cli.letter_text import letter_json, letter_lines, row_json, table_of
+from cli.terminal import printable
+from consumers import letter_book, outbox
+from consumers.database import read_only
+from consumers.dead_letters import event_of
+from consumers.letter_book import Letter, place
+from consumers.process import CONSUMERS
+from consumers.redrive import Failed, Redrive, Result, read
+from runtime.clock import system_clock
+from runtime.process import EXIT_SETTINGS, run
+from runtime.settings import Settings
+from schemas.event import Record
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Events that a consumer could not handle: look at them and, when it is mended, have them handled.",
+)
+
+Consumer = Annotated[str, typer.Argument(help="Whose: billing, transcripts or recordings.")]
+Which = Annotated[
+    list[str] | None, typer.Argument(help="[TOPIC/]PARTITION/OFFSET as the list says it, or an event's id.")
+]
+All = Annotated[bool, typer.Option("--all", help="All that nobody has settled.")]
+Error = Annotated[str | None, typer.Option(metavar="CLASS", help="Those of this error, such as KeyError.")]
+Since = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Those given up since: 30m, 2h, 3d, or 2026-01-31T09:30 in UTC.")
+]
+Session = Annotated[str | None, typer.Option(metavar="ID", help="Those of this session; write --session=ID.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+_UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+@app.command("list")
+def list_(
+    consumer: Consumer,
+    all_: Annotated[bool, typer.Option("--all", help="Those that were redriven or discarded, too.")] = False,
+    error: Error = None,
+    since: Since = None,
+    session: Session = None,
+    json: Json = False,
+) -> None:
+    """List what a consumer has given up and nobody has settled. Needs the database, and not Kafka.
+
+    Example:
+
+        ringlog dead-letters list billing --error KeyError --since 2h
+    """
+    since_us = _microseconds(since)
+    with explained():
+        settings = _load(consumer)
+        with opened(settings) as engine, read_only(engine).connect() as tx:
+            letters = letter_book.find(tx, consumer, settled=all_, error=error, since_us=since_us, session_id=session)
+    if json:
+        typer.echo(msgspec.json.encode([row_json(letter) for letter in letters]))
+    elif letters:
+        out.print(table_of(letters, settings.topic_prefix))
+        errors = Counter(letter.error for letter in letters).most_common()
+        err.print(", ".join(f"{count} {error}" for error, count in errors), markup=False, highlight=False)
+    else:
+        err.print(f"{consumer} has no such dead letters.", highlight=False)
+
+
+@app.command()
+def show(
+    consumer: Consumer,
+    which: Annotated[str, typer.Argument(help="[TOPIC/]PARTITION/OFFSET as the list says it, or an event's id.")],
+    json: Json = False,
+) -> None:
+    """Show one dead letter: the error, where the event lies, its headers and its body.
+
+    The body is the event as it came: it may hold personal data, and so may what the error says.
+
+    Example:
+
+        ringlog dead-letters show billing 3/1042
+    """
+    with explained():
+        settings = _load(consumer)
+        with opened(settings) as engine:
+            letters = _named(engine, settings, consumer, [which])
+        if len(letters) > 1:
+            _stop(f"There are {len(letters)} dead letters of {which}: name one of {', '.join(map(place, letters))}.")
+        found: list[Record | None] = []
+        run(lambda _stop: _look_up(settings, consumer, letters, found))
+    record = found[0]
+    if record is None or (event := event_of(record)) is None:
+        _stop(f"The dead letter of {place(letters[0])} is not in Kafka: its topic has forgotten it, or was made anew.")
+    if json:
+        typer.echo(msgspec.json.encode(letter_json(letters[0], record, event)))
+        return
+    for line in letter_lines(letters[0], record, event):
+        out.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def redrive(
+    consumer: Consumer,
+    which: Which = None,
+    all_: All = False,
+    error: Error = None,
+    since: Since = None,
+    session: Session = None,
+    json: Json = False,
+) -> None:
+    """Have events handled by this consumer alone, in this process: run it where the mended version is installed.
+
+    Each is handled once, in one transaction with the note of it, whether or not the consumer runs at the same time.
+    One that fails again stays where it is, and the exit code is 1. Derived events leave with the running consumer.
+
+    Examples:
+
+        ringlog dead-letters redrive billing 3/1042
+
+        ringlog dead-letters redrive billing --error KeyError
+    """
+    wanted = _Wanted(which or [], all_, error, _microseconds(since), session)
+    result = _Redriven()
+    with explained():
+        settings = _load(consumer)
+        with opened(settings) as engine:
+            letters = _chosen(engine, settings, consumer, wanted)
+            try:
+                run(lambda stop: _redrive(settings, consumer, engine, letters, result, stop))
+            finally:  # what was redriven stays so, whatever went wrong then
+                _report(consumer, engine, result, json)
+    if result.stopped:
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if result.failed:
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def discard(
+    consumer: Consumer,
+    which: Which = None,
+    all_: All = False,
+    error: Error = None,
+    since: Since = None,
+    session: Session = None,
+    json: Json = False,
+) -> None:
+    """Settle dead letters without handling their events. The events stay in Kafka, and may be redriven by name.
+
+    Example:
+
+        ringlog dead-letters discard billing 3/1042
+    """
+    wanted = _Wanted(which or [], all_, error, _microseconds(since), session)
+    with explained():
+        settings = _load(consumer)
+        with opened(settings) as engine:
+            letters = _chosen(engine, settings, consumer, wanted)
+            with engine.begin() as tx:
+                now = system_clock()
+                done = sum(letter_book.settle(tx, consumer, letter, "discarded", now) for letter in letters)
+    if json:
+        typer.echo(msgspec.json.encode({"discarded": done, "already": len(letters) - done}))
+    else:
+        _say(f"{done} discarded", f"{len(letters) - done} settled before")
+
+
+class _Wanted(msgspec.Struct):
+    which: list[str]
+    all: bool
+    error: str | None
+    since_us: int | None
+    session: str | None
+
+
+class _Redriven(msgspec.Struct):
+    """What has become of the letters so far."""
+
+    redriven: int = 0
+    already: int = 0
+    failed: list[Failed] = []
+    stopped: bool = False
+
+    def add(self, result: Result) -> None:
+        if isinstance(result, Failed):
+            self.failed.append(result)
+        elif result == "redriven":
+            self.redriven += 1
+        else:
+            self.already += 1
+
+
+def _load(consumer: str) -> Settings:
+    """Raises `SettingsError`."""
+    if consumer not in CONSUMERS:
+        reason = "profiles goes past what it can't read" if consumer == "profiles" else f"There is no {consumer!r}"
+        _stop(f"{reason}: dead letters have {', '.join(sorted(CONSUMERS))}.", EXIT_SETTINGS)
+    return load()
+
+
+def _chosen(engine: Engine, settings: Settings, consumer: str, wanted: _Wanted) -> list[Letter]:
+    filtered = wanted.error is not None or wanted.since_us is not None or wanted.session is not None
+    if wanted.which and not filtered and not wanted.all:
+        return _named(engine, settings, consumer, wanted.which)
+    if wanted.which:
+        _stop("Name dead letters, or say which by --all, --error, --since and --session; not both.", EXIT_SETTINGS)
+    if not filtered and not wanted.all:
+        _stop("Name dead letters, or say which by --all, --error, --since or --session.", EXIT_SETTINGS)
+    with read_only(engine).connect() as tx:
+        return letter_book.find(tx, consumer, error=wanted.error, since_us=wanted.since_us, session_id=wanted.session)
+
+
+def _named(engine: Engine, settings: Settings, consumer: str, which: Sequence[str]) -> list[Letter]:
+    with read_only(engine).connect() as tx:
+        letters = letter_book.find(tx, consumer, settled=True)
+    found: dict[str, Letter] = {}
+    for name in which:
+        matching = letter_book.matching(letters, name, settings.topic_prefix)
+        if not matching:
+            _stop(f"{consumer} has no dead letter {name}: `ringlog dead-letters list {consumer} --all` shows them.")
+        found |= {place(letter): letter for letter in matching}
+    return list(found.values())
+
+
+async def _look_up(settings: Settings, consumer: str, letters: Sequence[Letter], found: list[Record | None]) -> None:
+    async for _letter, record in read(settings, consumer, letters):
+        found.append(record)
+
+
+async def _redrive(
+    settings: Settings, consumer: str, engine: Engine, letters: Sequence[Letter], result: _Redriven, stop: asyncio.Event
+) -> None:
+    make = CONSUMERS[consumer]
+    redrive = Redrive(make(settings, engine)[0], engine)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    async with aclosing(read(settings, consumer, letters)) as found:
+        with Progress(*columns, console=err, disable=not err.is_terminal) as progress:
+            task = progress.add_task("Redriving", total=len(letters))
+            async for letter, record in found:
+                if stop.is_set():
+                    result.stopped = True
+                    return
+                result.add(await redrive.one(letter, record and event_of(record), stop))
+                progress.advance(task)
+
+
+def _report(consumer: str, engine: Engine, result: _Redriven, json: bool) -> None:
+    if json:
+        failed = [{"place": place(it.letter), "error": it.error, "where": it.where} for it in result.failed]
+        typer.echo(msgspec.json.encode({**msgspec.structs.asdict(result), "failed": failed}))
+        return
+    for it in result.failed:
+        complain(f"{place(it.letter)} failed again: {it.error} ({it.where}). It stays where it is.")
+    _say(
+        f"{result.redriven} redriven",
+        f"{result.already} redriven before",
+        f"{len(result.failed)} failed" if result.failed else "",
+        "stopped before the end" if result.stopped else "",
+    )
+    if result.redriven and (waiting := outbox.waiting(engine, consumer)):
+        err.print(
+            f"{waiting} derived events wait for a running `ringlog consume {consumer}`, which publishes them.",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _say(done: str, *rest: str) -> None:
+    more = [it for it in rest if it and not it.startswith("0 ")]
+    out.print(f"{', '.join([done, *more])}.", highlight=False, soft_wrap=True)
+
+
+def _microseconds(since: str | None) -> int | None:
+    """Since the epoch."""
+    if since is None:
+        return None
+    if ago := re.fullmatch(r"(\d{1,6})([smhd])", since):
+        return system_clock() - int(ago[1]) * _UNIT_S[ago[2]] * 1_000_000
+    try:
+        time = datetime.fromisoformat(since)
+    except ValueError:
+        _stop(f"--since is wrong: {since!r} is no time; write 30m, 2h, 3d, or 2026-01-31T09:30.", EXIT_SETTINGS)
+    return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1_000_000)
+
+
+def _stop(sentence: str, code: int = EXIT_FAILED) -> NoReturn:
+    complain(sentence)
+    raise typer.Exit(code)

@@ -1,0 +1,157 @@
+"""Feeding dead letters to their consumer again, and to no other. See `docs/dead-letters.md`."""
+
+import asyncio
+import itertools
+import traceback
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+from sqlalchemy import Engine
+
+from consumers import letter_book
+from consumers.backoff import Backoff
+from consumers.contract import Consumer
+from consumers.database import DatabaseUnavailable
+from consumers.dead_letters import event_of
+from consumers.letter_book import Letter
+from consumers.outage import outage
+from runtime.clock import Clock, system_clock
+from runtime.kafka import KafkaUnavailable, make_consumer, record_of, start_within, stop_within
+from runtime.settings import Settings
+from runtime.threads import in_thread
+from schemas.event import Record
+from schemas.topics import dead_letters
+
+# A running consumer may hold the session, or SQLite's only write lock, for the length of a batch.
+DATABASE_PATIENCE_S = 30.0
+
+# Kafka answers a fetch within half a second, and a new leader within a dozen.
+FETCH_PATIENCE_S = 20.0
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """`error` is its class and `where` the line that raised it: neither quotes the event."""
+
+    letter: Letter
+    error: str
+    where: str
+
+
+Result = Literal["redriven", "already"] | Failed
+
+
+class Redrive:
+    """Handles given-up events in this process: each in a transaction of its own, with the book's row of it.
+
+    So a letter is redriven once, whoever else tries, and however this one ends. Consumers that run don't mind: a
+    session that both write is locked by its row.
+    """
+
+    def __init__(self, consumer: Consumer, engine: Engine, clock: Clock = system_clock) -> None:
+        self._consumer = consumer
+        self._engine = engine
+        self._clock = clock
+
+    async def one(self, letter: Letter, event: Record | None, stop: asyncio.Event) -> Result:
+        """`event` is None for a letter that Kafka has no more. Raises `DatabaseUnavailable`."""
+        if event is None:
+            return Failed(letter, "LetterNotFound", f"offset {letter.letter_offset} of {letter.letter_partition}")
+        backoff = Backoff()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + DATABASE_PATIENCE_S
+        while True:
+            try:
+                done = await in_thread(self._transaction, letter, event)
+            except Exception as error:
+                if (away := outage(error)) is None:
+                    return Failed(letter, type(error).__name__, _where(error, self._consumer))
+                if not away.passes or loop.time() > deadline or stop.is_set():
+                    raise DatabaseUnavailable(f"The database can't be written: {away.reason}.") from error
+                await backoff.wait(stop)
+            else:
+                return "redriven" if done else "already"
+
+    def _transaction(self, letter: Letter, event: Record) -> bool:
+        with self._engine.begin() as tx:
+            if not letter_book.settle(tx, self._consumer.name, letter, "redriven", self._clock()):
+                return False
+            self._consumer.handle(tx, [event])
+            return True
+
+
+async def read(
+    settings: Settings, consumer: str, letters: Sequence[Letter]
+) -> AsyncGenerator[tuple[Letter, Record | None], None]:
+    """Each with its record of the dead letters, or None when there is none of that event. Raises `KafkaUnavailable`.
+
+    In the order of that topic: what it has of a caller lies in one partition, in the order in which it was given up.
+    """
+    if not letters:
+        return
+    topic = dead_letters(consumer).named(settings.topic_prefix)
+    kafka = make_consumer(settings)
+    await start_within(kafka)
+    try:
+        if topic not in await kafka.topics():
+            raise KafkaUnavailable(
+                f"Kafka has no topic {topic}: is it the Kafka that {consumer} reads, and RINGLOG_TOPIC_PREFIX the same?"
+            )
+        by_place = sorted(letters, key=lambda letter: (letter.letter_partition, letter.letter_offset))
+        for partition, some in itertools.groupby(by_place, lambda letter: letter.letter_partition):
+            async for found in _read_partition(kafka, TopicPartition(topic, partition), list(some)):
+                yield found
+    except KafkaError as error:
+        raise KafkaUnavailable(f"Kafka can't be read: {error}") from error
+    finally:
+        await stop_within(kafka)
+
+
+async def _read_partition(
+    kafka: AIOKafkaConsumer, tp: TopicPartition, letters: Sequence[Letter]
+) -> AsyncIterator[tuple[Letter, Record | None]]:
+    wanted = {letter.letter_offset: letter for letter in letters}
+    if tp.partition in (kafka.partitions_for_topic(tp.topic) or ()):
+        kafka.assign([tp])
+        earliest, end = (await kafka.beginning_offsets([tp]))[tp], (await kafka.end_offsets([tp]))[tp]
+        there = [offset for offset in wanted if earliest <= offset < end]
+        if there:
+            async for record in _records(kafka, tp, min(there), max(there)):
+                if (letter := wanted.get(record.offset)) and _is_of(letter, event_of(record)):
+                    del wanted[record.offset]
+                    yield letter, record
+    for letter in wanted.values():
+        yield letter, None
+
+
+async def _records(kafka: AIOKafkaConsumer, tp: TopicPartition, first: int, last: int) -> AsyncIterator[Record]:
+    kafka.seek(tp, first)
+    read_at = asyncio.get_running_loop().time()
+    while await kafka.position(tp) <= last:
+        messages = (await kafka.getmany(tp, timeout_ms=500)).get(tp, [])
+        if not messages and asyncio.get_running_loop().time() - read_at > FETCH_PATIENCE_S:
+            raise KafkaUnavailable(f"Kafka can't be read: nothing came for {FETCH_PATIENCE_S:g} s")
+        for message in messages:
+            if message.offset <= last:
+                yield record_of(message)
+        if messages:
+            read_at = asyncio.get_running_loop().time()  # only now: what was done with them may have taken long
+
+
+def _is_of(letter: Letter, event: Record | None) -> bool:
+    """Another Kafka, or a topic made anew, has something else at that place."""
+    here = letter.topic, letter.partition, letter.offset
+    return event is not None and (event.topic, event.partition, event.offset) == here
+
+
+def _where(error: Exception, consumer: Consumer) -> str:
+    """The innermost line of the consumer's own: what a library raised is understood by who asked it."""
+    own = {"consumers", "schemas", type(consumer).__module__.partition(".")[0]}
+    frames = [
+        (frame.f_code, line, frame.f_globals["__name__"]) for frame, line in traceback.walk_tb(error.__traceback__)
+    ]
+    code, line, _ = next((it for it in reversed(frames) if it[2].partition(".")[0] in own), frames[-1])
+    return f"{Path(code.co_filename).name}:{line} in {code.co_name}"
