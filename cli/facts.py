@@ -242,16 +242,17 @@ def _write(settings: Settings, number: str, facts: dict[str, Any], json: bool) -
 @asynccontextmanager
 async def _book(settings: Settings, stop: asyncio.Event) -> AsyncIterator[FactBook]:
     """Raises `KafkaUnavailable`, and `typer.Exit` when it is stopped before Kafka was reached."""
-    journal, done = Journal(settings), asyncio.Event()
-    running = asyncio.create_task(journal.run((CALLERS_FACTS,), done))
+    # Without a spool: it belongs to a service, and who types a command waits for Kafka.
+    journal, done = Journal(settings.model_copy(update={"spool_max_bytes": 0}), (CALLERS_FACTS,)), asyncio.Event()
+    running = asyncio.create_task(journal.run(done))
     try:
         deadline = asyncio.get_running_loop().time() + CONNECT_WITHIN_S
-        while not journal.connected:
+        while not journal.is_connected:
             if stop.is_set():
                 complain("Stopped: nothing was written.")
                 raise typer.Exit(EXIT_INTERRUPTED)
             if running.done() or asyncio.get_running_loop().time() > deadline:
-                raise KafkaUnavailable(f"The facts can't be written: {journal.why_not}.")
+                raise KafkaUnavailable(f"The facts can't be written: {journal.why_not_connected}.")
             await asyncio.sleep(0.02)
         yield FactBook(journal, settings.identity(), system_clock)
     finally:

@@ -11,7 +11,8 @@ STATE_GRACE_S = 10.0
 
 
 class ServiceHealth:
-    """Ready = can make an event durable. Callers that we don't know yet are no reason to refuse their calls."""
+    """Ready = can make an event durable, in Kafka or in the spool. That we don't know a caller yet is no reason to
+    refuse the call."""
 
     def __init__(self, journal: Journal, reader: ProfileReader) -> None:
         self._journal = journal
@@ -24,7 +25,7 @@ class ServiceHealth:
             self._state_was_there or self._reader.available or time.monotonic() - self._started > STATE_GRACE_S
         )
         reasons = {
-            "kafka": "connected" if self._journal.connected else self._journal.why_not,
+            **self._journal.reasons(),
             "state": "available" if self._reader.available else "not there yet: callers are answered as unknown",
         }
-        return Health(self._journal.connected and self._state_was_there, reasons)
+        return Health(self._journal.accepts and self._state_was_there, reasons)

@@ -16,6 +16,11 @@ class Entry(NamedTuple):
     value: bytes | None
     headers: Headers
 
+    @property
+    def size(self) -> int:
+        """Bytes, about: what the limits count."""
+        return len(self.value or b"") + len(self.key or b"") + 256
+
 
 class NotDurable(ConnectionError):
-    """Kafka did not acknowledge in time. The event may still arrive: whoever sends again sends the same event id."""
+    """Neither Kafka nor the spool took it. It may still arrive: whoever sends again sends the same event id."""

@@ -1,4 +1,4 @@
-"""The journal: an event that it has published is durable."""
+"""The journal: an event that it has published is durable, in Kafka or in the spool."""
 
 import asyncio
 import contextlib
@@ -6,199 +6,255 @@ import functools
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
 
-from runtime.kafka import KafkaUnavailable, make_producer, start_within, stop_within
 from runtime.logs import logger
-from runtime.metrics import EVENTS_DROPPED, EVENTS_WAITING, KAFKA_CONNECTED
-from runtime.settings import Settings, SettingsError
-from runtime.topics import refuse_forgetful
-from schemas.partition import partition_of
+from runtime.metrics import EVENTS_DROPPED, EVENTS_FAILED, EVENTS_WAITING, LANES_OPEN
+from runtime.settings import Settings
 from schemas.topics import Topic
+from service.journal.backlog import Place, hash_of, partition_of
+from service.journal.connection import Connection
+from service.journal.drainer import Drainer
 from service.journal.entry import Entry, NotDurable
-from service.journal.lane import ACK_DEADLINE_S, Lane
+from service.journal.lane import ACK_DEADLINE_S, Batch, Lane, Unacknowledged
+from service.journal.spooler import Spooler
 
 # Prefetch events gather for this long: nobody waits for them, and a batch of fifty costs little more than one event.
 RELAXED_LINGER_S = 0.05
 
-# What may wait for an acknowledgement at once. Two seconds (the deadline) of 5,000 calls, each of a few kilobytes.
+# What may wait to be durable at once. Two seconds (the deadline) of 5,000 calls, each of a few kilobytes.
 MAX_WAITING_EVENTS = 10_000
 MAX_WAITING_BYTES = 128 * 1024 * 1024
 
-# Of that, what events may fill that nobody waits for: never so much that the end of a call is refused for them.
+# Of that, and of the spool, what events may fill that nobody waits for: the end of a call is never refused for them.
 RELAXED_SHARE = 0.5
 
-# At the end what is in flight gets its deadline, and what waits behind it one more.
+# At the end what is in flight gets its deadline, and what waits behind it one more; then the spool takes it.
 DRAIN_S = 2 * ACK_DEADLINE_S
-
-METADATA_DEADLINE_S = 5.0  # a broker that we have just connected to answers at once, or is in trouble
-
-FIRST_RETRY_S = 0.1
-MAX_RETRY_S = 2.0  # a broker that is back should not wait for us
-
-# murmur2 in Python takes some microseconds, and callers come back.
-_partition = functools.lru_cache(maxsize=16_384)(partition_of)
 
 
 class Journal:
-    """Publishes events. `run` connects and reconnects in the background: nothing that starts the server needs Kafka.
+    """Publishes events; `run` does what that needs in the background. Nothing that starts the server needs Kafka.
 
-    A producer whose acknowledgement is late, or that fails, is given up and rebuilt: what waited fails with
-    `NotDurable`, and until the new one is connected every publication fails at once, so nobody waits for a deadline
-    behind another one. An idempotent producer would otherwise hold on to what it could not send for ever.
+    An event goes to the lane of its partition, and is durable when Kafka has acknowledged it. A lane that does not
+    deliver opens: its events go to the spool, and are durable when they are on the disk, until the drainer has emptied
+    the spool of them and closes the lane. Each partition is by itself: a leader that is gone takes no other with it.
     """
 
-    def __init__(self, settings: Settings, relaxed: tuple[Topic, ...] = ()) -> None:
+    def __init__(self, settings: Settings, topics: tuple[Topic, ...], relaxed: tuple[Topic, ...] = ()) -> None:
         self._settings = settings
+        self._topics = {topic.name: topic for topic in topics}
         self._relaxed = frozenset(relaxed)
         self._log = logger("service.journal")
+        self._connection = Connection(settings, topics, self)
+        self._spooler = Spooler(settings.spool_dir, settings.spool_max_bytes, self._drain_backlog)
+        self._drainer = Drainer(self._spooler, self._connection)
         self._producer: AIOKafkaProducer | None = None
-        self._lanes: dict[tuple[str, int], Lane] = {}
         self._partitions: dict[str, int] = {}
-        self._broken: asyncio.Event = asyncio.Event()
-        self._why = "not connected yet"
-        self._topics_checked = False
+        self._lanes: dict[Place, Lane] = {}
+        self._drains: dict[Lane, asyncio.Task[None]] = {}
+        self._stopping = False
+        self._acknowledged_at = 0.0
         self._waiting_events = 0
         self._waiting_bytes = 0
-        EVENTS_WAITING.set_function(lambda: self._waiting_events)
+        LANES_OPEN.set_function(lambda: len(self._open_lanes()))
+        EVENTS_WAITING.set_function(lambda: self._waiting_events + self._spooler.waiting[0])
 
     @property
-    def connected(self) -> bool:
-        return self._producer is not None and not self._broken.is_set()
+    def accepts(self) -> bool:
+        """Whether an event can be made durable now."""
+        return self._spooler.is_usable or (self._connection.is_up and not self._open_lanes())
 
     @property
-    def why_not(self) -> str:
-        """Why it is not connected, for people."""
-        return self._why
+    def is_connected(self) -> bool:
+        return self._connection.is_up
+
+    @property
+    def why_not_connected(self) -> str:
+        """For people."""
+        return self._connection.why_not
+
+    def reasons(self) -> dict[str, Any]:
+        """For health checks: how Kafka and the spool are."""
+        lanes = self._open_lanes()
+        kafka = "connected" if self._connection.is_up else self._connection.why_not
+        if self._connection.is_up and lanes:
+            kafka = f"connected, but {len(lanes)} partitions do not acknowledge yet"
+        return {
+            "kafka": kafka,
+            "spool": self._spooler.why_not or "takes events",
+            "spool_events": self._spooler.backlog.events,
+            "spool_refused": self._spooler.refused,
+        }
 
     async def publish(self, entry: Entry) -> None:
-        """Returns when Kafka has acknowledged the event. Raises `NotDurable`."""
-        if self._is_full(1.0):
-            raise NotDurable("too many events wait for an acknowledgement")
+        """Returns when the event is durable. Raises `NotDurable`."""
+        try:
+            if self._is_full(1.0):
+                raise NotDurable("too many events wait to be durable")
+            done = self._append(entry)
+        except NotDurable:
+            EVENTS_FAILED.labels(entry.topic.name).inc()
+            raise
         # One who goes away must not take the outcome from the others in the batch.
-        await asyncio.shield(self._append(entry))
+        await asyncio.shield(done)
 
     def publish_soon(self, entry: Entry) -> None:
-        """For events that nobody waits for: dropped, and counted, when Kafka is away or too many wait."""
-        if not self.connected or self._is_full(RELAXED_SHARE):
+        """For events that nobody waits for: dropped, and counted, when too many wait and nothing takes them."""
+        try:
+            if self._is_full(RELAXED_SHARE):
+                raise NotDurable("too many events wait to be durable")
+            self._append(entry)
+        except NotDurable:
             EVENTS_DROPPED.labels(entry.topic.name).inc()
-            return
-        self._append(entry)
 
-    def _is_full(self, share: float) -> bool:
-        return self._waiting_events >= MAX_WAITING_EVENTS * share or self._waiting_bytes >= MAX_WAITING_BYTES * share
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop`; then what waits is given its deadline. Raises `SettingsError` when the settings can't work."""
+        spool_stop = asyncio.Event()
+        spooling = asyncio.create_task(self._spooler.run(spool_stop), name="spool")
+        try:
+            await self._connection.run(stop)
+        finally:
+            await self._finish()
+            spool_stop.set()
+            await spooling
+            await self._spooler.close()
+
+    def connected(self, producer: AIOKafkaProducer, partitions: dict[str, int]) -> None:
+        self._producer = producer
+        self._partitions = partitions
+        self._spooler.backlog.place(partitions)
+        for lane in self._lanes.values():
+            lane.connect(producer)
+        self._drain_backlog()
+
+    def lost(self, reason: str) -> None:
+        self._producer = None
+        for lane in list(self._lanes.values()):
+            lane.connect(None)
+            self._open(lane, reason)
+
+    def acknowledged(self, batch: Batch) -> None:
+        self._acknowledged_at = asyncio.get_running_loop().time()
+        self._settle(batch, None)
+
+    def undelivered(self, lane: Lane, batches: list[Batch], reason: str) -> None:
+        """The spool takes them, in their order, and all of them get their answer from it."""
+        entries = [entry for batch in batches for entry in batch.entries]
+        try:
+            spooled = self._spooler.append(entries, self._share(self._topics[lane.topic]))
+        except NotDurable as error:
+            EVENTS_FAILED.labels(lane.topic).inc(len(entries))
+            for batch in batches:
+                self._settle(batch, NotDurable(f"{reason}, and {error}"))
+            return
+        for batch in batches:
+            spooled.add_done_callback(functools.partial(self._spooled_batch, batch))
+
+    def failed(self, lane: Lane, error: Exception) -> None:
+        self._log.warning(
+            "events of a partition go to the spool", topic=lane.topic, partition=lane.partition, reason=str(error)
+        )
+        self._start_drain(lane)
+        silent_s = asyncio.get_running_loop().time() - self._acknowledged_at
+        # While others make progress, this one is given its time: its leader may be about to change.
+        if not isinstance(error, Unacknowledged) or silent_s > ACK_DEADLINE_S:
+            self._connection.rebuild(str(error) or repr(error))
 
     def _append(self, entry: Entry) -> "asyncio.Future[None]":
-        if not self.connected:
-            raise NotDurable(self._why)
-        done = self._lane(entry.topic, entry.partition_by).append(entry.key, entry.value, entry.headers)
+        """Raises `NotDurable` when there is nothing that takes it."""
+        if entry.size > self._settings.max_request_bytes:
+            return self._spooler.set_aside(entry, "larger than Kafka takes")
+        lane = self._lane(entry)
+        if lane is None or lane.is_open:
+            return self._spooled(entry)
         self._waiting_events += 1
-        self._waiting_bytes += len(entry.value or b"")
-        return done
+        self._waiting_bytes += entry.size
+        return lane.append(entry)
 
-    def _lane(self, topic: Topic, partition_by: bytes) -> Lane:
-        partition = _partition(partition_by, self._partitions[topic.name])
-        lane = self._lanes.get((topic.name, partition))
-        if lane is None:
-            assert self._producer is not None  # noqa: S101 - `connected` was asked
-            lane = self._lanes[topic.name, partition] = Lane(
-                self._producer,
-                topic.named(self._settings.topic_prefix),
-                partition,
-                RELAXED_LINGER_S if topic in self._relaxed else 0.0,
-                self._settled,
-                self._failed,
-            )
+    def _spooled(self, entry: Entry) -> "asyncio.Future[None]":
+        try:
+            return self._spooler.append((entry,), self._share(entry.topic))
+        except NotDurable as error:
+            why = "" if self._connection.is_up else f"{self._connection.why_not}, and "
+            raise NotDurable(f"{why}{error}") from None
+
+    def _lane(self, entry: Entry) -> Lane | None:
+        """None before Kafka was ever reached, and when the service stops."""
+        if self._stopping or (count := self._partitions.get(entry.topic.name)) is None:
+            return None
+        place = entry.topic.name, partition_of(hash_of(entry.partition_by), count)
+        return self._lanes.get(place) or self._new_lane(entry.topic, place)
+
+    def _new_lane(self, topic: Topic, place: Place) -> Lane:
+        lane = self._lanes[place] = Lane(
+            topic.name,
+            topic.named(self._settings.topic_prefix),
+            place[1],
+            RELAXED_LINGER_S if topic in self._relaxed else 0.0,
+            self,
+        )
+        lane.connect(self._producer)
+        # What waits in the spool goes first.
+        if self._producer is None or self._spooler.backlog.count(place) or not self._spooler.is_known:
+            self._open(lane, "the spool goes first")
         return lane
 
-    def _settled(self, records: int, size: int) -> None:
-        self._waiting_events -= records
-        self._waiting_bytes -= size
+    def _drain_backlog(self) -> None:
+        """A drain for each place where something waits."""
+        for place in self._spooler.backlog.places:
+            lane = self._lanes.get(place) or self._new_lane(self._topics[place[0]], place)
+            if not lane.is_open:
+                self._open(lane, "the spool goes first")
+        for lane in self._lanes.values():
+            if lane.is_open:
+                self._start_drain(lane)
 
-    def _failed(self, error: Exception) -> None:
-        self._why = f"Kafka does not acknowledge ({type(error).__name__})"
-        self._broken.set()
+    def _open(self, lane: Lane, reason: str) -> None:
+        lane.open(reason)
+        self._start_drain(lane)
 
-    async def run(self, topics: tuple[Topic, ...], stop: asyncio.Event) -> None:
-        """Until `stop`; then what waits is given its deadline. Raises `SettingsError` when the settings can't work."""
-        stopping = asyncio.create_task(stop.wait())
-        retry_s = FIRST_RETRY_S
-        try:
-            while not stop.is_set():
-                try:
-                    await self._connect_unless(stopping, topics)
-                except SettingsError:
-                    raise
-                except Exception as error:
-                    self._why = str(error) or repr(error)
-                    expected = isinstance(error, KafkaUnavailable)
-                    self._log.warning(
-                        "Kafka is away", error=self._why, retry_in_s=round(retry_s, 1), exc_info=not expected
-                    )
-                    await asyncio.wait({stopping}, timeout=retry_s)
-                    retry_s = min(retry_s * 2, MAX_RETRY_S)
-                    continue
-                retry_s = FIRST_RETRY_S
-                broken = asyncio.create_task(self._broken.wait())
-                await asyncio.wait({stopping, broken}, return_when=asyncio.FIRST_COMPLETED)
-                broken.cancel()
-                await self._disconnect(gracefully=stop.is_set())
-        finally:
-            stopping.cancel()
+    def _start_drain(self, lane: Lane) -> None:
+        if lane in self._drains or self._stopping:
+            return
+        task = asyncio.create_task(self._drainer.drain(lane), name=f"drain {lane.topic}/{lane.partition}")
+        self._drains[lane] = task
+        task.add_done_callback(lambda _: self._drains.pop(lane))
 
-    async def _connect_unless(self, stopping: "asyncio.Task[Any]", topics: tuple[Topic, ...]) -> None:
-        """A broker that hangs would otherwise keep us from stopping for as long as a connection may take."""
-        connecting = asyncio.create_task(self._connect(topics))
-        try:
-            await asyncio.wait({stopping, connecting}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            connecting.cancel()  # does nothing when it is done
-        with contextlib.suppress(asyncio.CancelledError):
-            await connecting
+    def _open_lanes(self) -> list[Lane]:
+        return [lane for lane in self._lanes.values() if lane.is_open]
 
-    async def _connect(self, topics: tuple[Topic, ...]) -> None:
-        if not self._topics_checked:
-            # Once: an operator who changes a topic under a running service is told by `ringlog topics check`.
-            await refuse_forgetful(self._settings, topics)
-            self._topics_checked = True
-        producer = make_producer(self._settings)
-        await start_within(producer)
-        try:
-            self._partitions = await asyncio.wait_for(self._partitions_of(producer, topics), METADATA_DEADLINE_S)
-        except BaseException as error:
-            await stop_within(producer, 1.0)
-            if isinstance(error, KafkaError | TimeoutError):
-                raise KafkaUnavailable(f"Kafka does not tell of its topics: {error!r}") from error
-            raise
-        self._producer = producer
-        self._broken = asyncio.Event()
-        KAFKA_CONNECTED.set(1)
-        self._log.info("connected to Kafka", partitions=self._partitions)
+    def _share(self, topic: Topic) -> float:
+        return RELAXED_SHARE if topic in self._relaxed else 1.0
 
-    async def _partitions_of(self, producer: AIOKafkaProducer, topics: tuple[Topic, ...]) -> dict[str, int]:
-        """How many each topic has. Raises `KafkaUnavailable` when one is missing.
+    def _is_full(self, share: float) -> bool:
+        events, size = self._spooler.waiting
+        return (
+            self._waiting_events + events >= MAX_WAITING_EVENTS * share
+            or self._waiting_bytes + size >= MAX_WAITING_BYTES * share
+        )
 
-        All topics are asked for: to ask for one that is missing would make it, with settings that forget, on a cluster
-        that creates topics by itself.
-        """
-        there = (await producer.client.fetch_all_metadata()).topics()
-        names = {topic.name: topic.named(self._settings.topic_prefix) for topic in topics}
-        for name in names.values():
-            if name not in there:
-                raise KafkaUnavailable(f"the topic {name} is not there: run `ringlog topics apply`")
-        return {topic: len(await producer.partitions_for(name)) for topic, name in names.items()}
+    def _spooled_batch(self, batch: Batch, spooled: "asyncio.Future[None]") -> None:
+        self._settle(batch, spooled.exception())
 
-    async def _disconnect(self, gracefully: bool) -> None:
-        producer, self._producer = self._producer, None
-        lanes, self._lanes = self._lanes, {}
-        KAFKA_CONNECTED.set(0)
-        if gracefully:
-            self._why = "the service stops"
-            with contextlib.suppress(TimeoutError):  # what still waits then fails below
-                await asyncio.wait_for(asyncio.gather(*(lane.drained() for lane in lanes.values())), DRAIN_S)
+    def _settle(self, batch: Batch, error: BaseException | None) -> None:
+        self._waiting_events -= len(batch.entries)
+        self._waiting_bytes -= batch.size
+        if error is None:
+            batch.done.set_result(None)
         else:
-            self._log.warning("the producer is rebuilt", reason=self._why)
-        for lane in lanes.values():
-            lane.fail(self._why)
-        if producer is not None:
-            await stop_within(producer, 5.0 if gracefully else 0.5)
+            batch.done.set_exception(error)
+
+    async def _finish(self) -> None:
+        """What waits gets its deadline; then the spool takes it."""
+        self._stopping = True
+        drains = list(self._drains.values())
+        for task in drains:
+            task.cancel()
+        if drains:
+            await asyncio.wait(drains)
+        closed = [lane for lane in self._lanes.values() if not lane.is_open]
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*(lane.drained() for lane in closed)), DRAIN_S)
+        for lane in self._lanes.values():
+            lane.open("the service stops")
+        await self._connection.close()

@@ -6,6 +6,7 @@ import pytest
 
 from runtime.clock import system_clock
 from runtime.settings import Settings, load_settings
+from schemas.topics import CALLS_REJECTED
 from service.answer import EMPTY
 from service.auth import Keys
 from service.journal import Journal
@@ -31,7 +32,7 @@ async def test_the_caller_gets_the_empty_answer(kind: type[Quarantine]) -> None:
     settings: Settings = load_settings(
         webhook_keys={"a": "s" * 20}, identity_key="i" * 32, kafka_bootstrap_servers="127.0.0.1:1"
     )
-    journal = Journal(settings)
+    journal = Journal(settings, (CALLS_REJECTED,))
     webhook = PrefetchWebhook(
         Keys("authorization", settings.webhook_keys.values()),
         settings.identity(),
