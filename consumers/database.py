@@ -17,8 +17,10 @@ from sqlalchemy import exc as sa_exc
 from sqlalchemy.dialects import postgresql, sqlite
 
 from consumers.outage import outage
+from consumers.stopping import unless
 from runtime.logs import logger
 from runtime.settings import PREFIX, Settings, SettingsError
+from runtime.threads import in_thread
 
 # Longer than any transaction of ours, shorter than the time that a process has for stopping.
 BUSY_TIMEOUT_S = 5.0
@@ -26,6 +28,11 @@ CONNECT_TIMEOUT_S = 5
 
 # How long a PostgreSQL that has vanished without a word (its node died) may hold a statement of ours.
 VANISHED_AFTER_S = 20
+
+# How long a process of ours that hangs, or is frozen, in the middle of a transaction may hold its locks: nobody else
+# can go on with its partitions, or relay the outbox, meanwhile. PostgreSQL then rolls it back; a batch takes a second,
+# and the relay waits for an acknowledgement for at most eight.
+ABANDONED_AFTER_S = 30.0
 
 # The runner, the relay and a few workers of one process.
 POOL_SIZE = 3
@@ -81,7 +88,7 @@ def engine_of(url: URL, *, foreign_keys: bool = True) -> Engine:
         connect_args={
             "application_name": "ringlog",
             "connect_timeout": CONNECT_TIMEOUT_S,
-            "options": "-c timezone=UTC",
+            "options": f"-c timezone=UTC -c idle_in_transaction_session_timeout={int(ABANDONED_AFTER_S * 1000)}",
             "keepalives_idle": VANISHED_AFTER_S // 2,
             "keepalives_interval": 5,
             "keepalives_count": 2,
@@ -182,7 +189,7 @@ async def wait_for_schema(engine: Engine, stop: asyncio.Event) -> None:
     said_at = -SCHEMA_SAY_EVERY_S
     while not stop.is_set():
         try:
-            if await asyncio.to_thread(schema_is_current, engine):
+            if await unless(stop, in_thread(schema_is_current, engine)):
                 return
             reason = "`ringlog migrate` has not run for this version"
         except sa_exc.SQLAlchemyError as error:

@@ -258,13 +258,25 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         moved_at = loop.time()
         while True:
             await asyncio.sleep(WATCH_EVERY_S)
-            if self._positioned and (partitions := list(self._at)):
-                await self._measure(partitions)
-            waits_for_kafka = any(self.lag.values()) or not self._assigned
+            knows = await self._measured()
+            waits_for_kafka = not knows or any(self.lag.values()) or not self._assigned
             if self._working or not waits_for_kafka or self._at != before:
                 before, moved_at = dict(self._at), loop.time()
             elif loop.time() - moved_at > STALLED_AFTER_S:
-                raise Stalled(f"nothing was read for {STALLED_AFTER_S:g} s, although there is something to read")
+                raise Stalled(
+                    f"nothing was read for {STALLED_AFTER_S:g} s, although there is, or may be, something to read"
+                )
+
+    async def _measured(self) -> bool:
+        """False when Kafka doesn't tell: a partition has no leader, say. To leave the group for that would stop the
+        others, too; it is as bad as a stall only when it lasts as long."""
+        try:
+            if self._positioned and (partitions := list(self._at)):
+                await self._measure(partitions)
+        except Exception as error:
+            self._log.warning("the lag can't be measured", error=type(error).__name__, reason=str(error))
+            return False
+        return True
 
     async def _measure(self, partitions: Sequence[TopicPartition]) -> None:
         epoch = self.epoch

@@ -2,8 +2,8 @@
 
 import asyncio
 import traceback
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 from aiokafka.errors import KafkaError
 from sqlalchemy import Engine
@@ -16,16 +16,13 @@ from consumers.outage import outage
 from consumers.positions import Fenced, PositionMismatch
 from consumers.publisher import Publisher
 from consumers.reader import Reader
+from consumers.stopping import unless
 from runtime.clock import Clock, system_clock
 from runtime.logs import logger
 from runtime.metrics import RETRIES
 from runtime.settings import Settings, SettingsError
 from runtime.topics import refuse_forgetful
 from schemas.topics import CATALOGUE
-
-T = TypeVar("T")
-
-CANCEL_S = 1.0  # for a client to let go of what it was doing
 
 
 class Runner:
@@ -78,9 +75,9 @@ class Runner:
             self._reader = reader = Reader(self._settings, self._consumer, self._engine)
             try:
                 if not self._topics_checked:
-                    await _unless(stop, refuse_forgetful(self._settings, self._topics))
+                    await unless(stop, refuse_forgetful(self._settings, self._topics))
                     self._topics_checked = True
-                await _unless(stop, reader.open())
+                await unless(stop, reader.open())
                 while not stop.is_set():
                     await self._step(reader, stop)
                     if reader.is_reading:
@@ -97,7 +94,7 @@ class Runner:
     async def _step(self, reader: Reader, stop: asyncio.Event) -> None:
         """One poll and what came of it. Raises what a new reader is needed for."""
         try:
-            records = await _unless(stop, reader.poll())
+            records = await unless(stop, reader.poll())
             self._effects.outage = None
             if records:
                 with reader.working():
@@ -121,17 +118,3 @@ class Runner:
         else:  # a fault of ours; its text may quote an event
             where = traceback.format_tb(error.__traceback__)
             self._log.error("the consumer starts anew", error=type(error).__name__, where=where)
-
-
-async def _unless(stop: asyncio.Event, work: Awaitable[T]) -> T | None:
-    """The result; or None, the work cancelled, as soon as `stop` is set."""
-    doing = asyncio.ensure_future(work)
-    stopping = asyncio.ensure_future(stop.wait())
-    try:
-        await asyncio.wait({doing, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        return doing.result() if doing.done() else None
-    finally:
-        stopping.cancel()
-        if not doing.done():
-            doing.cancel()
-            await asyncio.wait({doing}, timeout=CANCEL_S)

@@ -137,6 +137,8 @@ async def _close(client: AIOKafkaProducer | AIOKafkaConsumer | AIOKafkaAdminClie
 
 async def _abandon(client: AIOKafkaProducer | AIOKafkaConsumer | AIOKafkaAdminClient) -> None:
     """aiokafka offers no way to drop what a producer could not send; its sender would go on trying for ever."""
+    if isinstance(client, AIOKafkaConsumer):
+        _cancel_tasks_of(client)
     if not isinstance(client, AIOKafkaProducer):
         await client._client.close()
         return
@@ -153,6 +155,17 @@ async def _abandon(client: AIOKafkaProducer | AIOKafkaConsumer | AIOKafkaAdminCl
         news.set_result(False)
     if sender is not None:
         await asyncio.wait({sender})
+
+
+def _cancel_tasks_of(consumer: AIOKafkaConsumer) -> None:
+    """Those that a stop() which was broken off has left: they would wait for ever for what nobody brings them."""
+    fetcher, coordinator = consumer._fetcher, consumer._coordinator
+    tasks = [*fetcher._pending_tasks, fetcher._fetch_task] if fetcher is not None else []
+    # Without a group there is a coordinator that has none of them.
+    tasks += [getattr(coordinator, f"_{what}_task", None) for what in ("coordination", "heartbeat", "commit_refresh")]
+    for task in tasks:
+        if task is not None:
+            task.cancel()
 
 
 def record_of(message: ConsumerRecord) -> Record:
