@@ -12,8 +12,8 @@ import msgspec
 from schemas.partition import murmur2
 from service.journal.spool_errors import SpoolDamaged
 
-# None of these bytes occurs in UTF-8, so no event that is text can hold something that looks like a frame.
-MAGIC = bytes.fromhex("f8feedfac1fdfbf9")
+# None of these bytes occurs in UTF-8: nothing that is text holds what looks like a frame.
+MAGIC = bytes.fromhex("f8fec0fac1fdfbf9")
 
 _HEADER = struct.Struct(">8sII")  # magic, bytes of the content, CRC-32 of length and content
 HEADER_BYTES = _HEADER.size
