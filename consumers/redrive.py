@@ -104,8 +104,8 @@ async def read(
         for partition, some in itertools.groupby(by_place, lambda letter: letter.letter_partition):
             async for found in _read_partition(kafka, TopicPartition(topic, partition), list(some)):
                 yield found
-    except KafkaError as error:
-        raise KafkaUnavailable(f"Kafka can't be read: {error}") from error
+    except (KafkaError, TimeoutError) as error:
+        raise KafkaUnavailable(f"Kafka can't be read: {str(error) or 'it gave no answer'}") from error
     finally:
         await stop_within(kafka)
 
@@ -114,15 +114,15 @@ async def _read_partition(
     kafka: AIOKafkaConsumer, tp: TopicPartition, letters: Sequence[Letter]
 ) -> AsyncIterator[tuple[Letter, Record | None]]:
     wanted = {letter.letter_offset: letter for letter in letters}
-    if tp.partition in (kafka.partitions_for_topic(tp.topic) or ()):
-        kafka.assign([tp])
+    kafka.assign([tp])
+    async with asyncio.timeout(FETCH_PATIENCE_S):  # of a partition that isn't there aiokafka goes on asking for ever
         earliest, end = (await kafka.beginning_offsets([tp]))[tp], (await kafka.end_offsets([tp]))[tp]
-        there = [offset for offset in wanted if earliest <= offset < end]
-        if there:
-            async for record in _records(kafka, tp, min(there), max(there)):
-                if (letter := wanted.get(record.offset)) and _is_of(letter, event_of(record)):
-                    del wanted[record.offset]
-                    yield letter, record
+    there = [offset for offset in wanted if earliest <= offset < end]
+    if there:
+        async for record in _records(kafka, tp, min(there), max(there)):
+            if (letter := wanted.get(record.offset)) and _is_of(letter, event_of(record)):
+                del wanted[record.offset]
+                yield letter, record
     for letter in wanted.values():
         yield letter, None
 
@@ -133,7 +133,7 @@ async def _records(kafka: AIOKafkaConsumer, tp: TopicPartition, first: int, last
     while await kafka.position(tp) <= last:
         messages = (await kafka.getmany(tp, timeout_ms=500)).get(tp, [])
         if not messages and asyncio.get_running_loop().time() - read_at > FETCH_PATIENCE_S:
-            raise KafkaUnavailable(f"Kafka can't be read: nothing came for {FETCH_PATIENCE_S:g} s")
+            raise TimeoutError(f"nothing came for {FETCH_PATIENCE_S:g} s")
         for message in messages:
             if message.offset <= last:
                 yield record_of(message)
