@@ -19,8 +19,8 @@ import typer
 from rich.console import Console
 
 from bench import calls, cpu, servers, stores
-from bench.load import drive
-from bench.report import BARE, PEER, RINGLOG, Measurement, Report
+from bench.measure import Effort, measure
+from bench.report import BARE, PEER, RINGLOG, Measurement, Ratio, Report
 from bench.servers import Server, ServerError
 from runtime import topics
 from runtime.local_kafka import LocalKafka
@@ -30,7 +30,12 @@ from schemas.topics import CALLS_ENDED, PARTITIONS_LOCALLY
 PREFETCH = "prefetch"
 END_OF_CALL = "end of call"
 
-WARM_UP_S = 1.0
+RATIOS = (
+    Ratio("CPU: ringlog / bare", RINGLOG, BARE),
+    Ratio("CPU: FastAPI / bare", PEER, BARE),
+    Ratio("CPU: FastAPI / ringlog", PEER, RINGLOG),
+    Ratio("CPU: FastAPI / ringlog, of what each adds to bare", PEER, RINGLOG, added=True),
+)
 
 _KEY = "a-secret-of-the-bench"
 _IDENTITY_KEY = "an-identity-key-of-the-bench"
@@ -43,9 +48,7 @@ console = Console(stderr=True)
 class Plan:
     callers: int
     rounds: int
-    seconds: float
-    connections: int
-    patience_s: float  # for a quiet machine, before each measurement
+    effort: Effort
 
 
 @dataclass(frozen=True)
@@ -123,32 +126,6 @@ def _check(server: Server, requests: dict[str, list[bytes]]) -> None:
             raise ServerError(f"{server.name} does not know its caller: {body[:500]!r}")
 
 
-def measure(bench_: Bench, server: Server, webhook: str, plan: Plan, round_: int) -> Measurement:
-    """Raises `LoadError` when the server stops answering."""
-    dice, requests = Random(round_), bench_.requests[webhook]
-    drive(server.port, requests, plan.connections, WARM_UP_S, dice)
-    ours = [server.pid, bench_.kafka_pid]
-    cpu.wait_for_quiet(ours, plan.patience_s)
-    bystanders = cpu.Bystanders([*ours, "self"])
-    before, broker_before = cpu.used_s(server.pid), cpu.used_s(bench_.kafka_pid)
-    load = drive(server.port, requests, plan.connections, plan.seconds, dice)
-    used_s, broker_s = cpu.used_s(server.pid) - before, cpu.used_s(bench_.kafka_pid) - broker_before
-    return Measurement(
-        round=round_,
-        webhook=webhook,
-        server=server.name,
-        requests=load.requests,
-        failed=load.failed,
-        per_second=load.per_second,
-        p50_ms=load.percentile_ms(0.5),
-        p99_ms=load.percentile_ms(0.99),
-        cpu_us=used_s / load.requests * 1e6,
-        core_share=used_s / load.seconds,
-        broker_us=broker_s / load.requests * 1e6,
-        bystanders=bystanders.cores(),
-    )
-
-
 def run(plan: Plan) -> list[Measurement]:
     """Raises `RuntimeError` with a sentence when the bench can't be run here."""
     load_core, server_core = cpu.cores()
@@ -159,7 +136,7 @@ def run(plan: Plan) -> list[Measurement]:
             order = bench_.servers if round_ % 2 == 0 else bench_.servers[::-1]
             for webhook in (PREFETCH, END_OF_CALL):
                 for server in order:
-                    measured = measure(bench_, server, webhook, plan, round_)
+                    measured = measure(webhook, server, bench_.requests[webhook], bench_.kafka_pid, round_, plan.effort)
                     measurements.append(measured)
                     console.print(
                         f"round {round_ + 1}/{plan.rounds} {webhook:12} {server.name:8} {measured.per_second:7.0f}/s"
@@ -180,7 +157,7 @@ def main(
 ) -> None:
     """Measure prefetch and end of call: ringlog, FastAPI, and the bare server."""
     try:
-        report = Report(run(Plan(callers, rounds, seconds, connections, patience)))
+        report = Report(run(Plan(callers, rounds, Effort(connections, seconds, patience))), "webhook", RATIOS)
     except RuntimeError as error:
         console.print(f"error: {error}", highlight=False, markup=False)
         raise typer.Exit(1) from None
