@@ -15,10 +15,13 @@ from runtime.settings import load_settings
 from service.app import TOPICS
 from tests.faults.audit import Findings
 from tests.faults.cluster import Cluster
+from tests.faults.quick_kafka import quick_kafka
 from tests.faults.scene import Scene
 
 # The seed of the load and of the moments at which something is killed: a run can be repeated with that of a former one.
 SEED = "RINGLOG_TEST_SEED"
+
+__all__ = ["quick_kafka"]  # a fixture of all tests here
 
 _said = pytest.StashKey[list[str]]()
 

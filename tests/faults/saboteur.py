@@ -42,7 +42,7 @@ class Sabotage(msgspec.Struct, frozen=True, omit_defaults=True):
     retry_s: float | None = None  # of recordings
     abandoned_after_s: float | None = None
     unfenced: bool = False
-    position_first: bool = False
+    position_first: bool = False  # and struck right after it
 
     def prepare(self) -> None:
         """Everything for this process, once."""
@@ -63,7 +63,11 @@ class Sabotage(msgspec.Struct, frozen=True, omit_defaults=True):
         if self.unfenced:
             _set(positions, "advance", _advance_unfenced)
         if self.position_first:
-            _set(positions, "advance", functools.partial(_advance_first, positions.advance))
+            _set(
+                positions,
+                "advance",
+                functools.partial(_advance_first, positions.advance, _Strike(self.time, self.strike)),
+            )
         if self.at is not None:
             self._mine(self.at)
 
@@ -141,10 +145,11 @@ def _advance_unfenced(tx: Connection, consumer: str, cluster_id: str, moves: lis
     )
 
 
-def _advance_first(advance: Callable[..., None], tx: Connection, *args: Any) -> None:
-    """The position is committed by itself, before any effect."""
+def _advance_first(advance: Callable[..., None], strike: _Strike, tx: Connection, *args: Any) -> None:
+    """The position is committed by itself, before any effect, and the process dies in between."""
     with tx.engine.begin() as other:
         advance(other, *args)
+    strike()
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,27 +13,16 @@ from aiokafka.errors import CommitFailedError
 from aiokafka.protocol.admin import DeleteGroupsRequest
 
 from runtime.kafka import make_admin, make_consumer, start_within, stop_within
-from runtime.local_kafka import LocalKafka
 from runtime.settings import Settings
 from tests.faults.books_scene import SETTLE_S, BooksScene, books_settings, prepare, until
 from tests.faults.consumer_process import ConsumerProcess, consuming
 from tests.faults.history import History
+from tests.faults.quick_kafka import QUICK_MS
 from tests.faults.saboteur import Point, Sabotage
 
 BOOKS = ("billing", "transcripts")
 
-# A group waits for a killed member as long as its session lasts: two hundred times ten seconds are too many.
-QUICK_MS = 1000
-
 NON_EMPTY_GROUP = 68  # Kafka's answer to whoever deletes the offsets of a group that is at work
-
-
-@pytest.fixture(scope="module")
-def quick_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A broker that allows short sessions."""
-    properties = {"group.min.session.timeout.ms": "500"}
-    with LocalKafka(tmp_path_factory.mktemp("kafka"), properties=properties) as kafka:
-        yield kafka.bootstrap_servers
 
 
 @pytest.fixture
