@@ -1,11 +1,9 @@
 """`ringlog dead-letters list | show | redrive | discard`"""
 
 import asyncio
-import re
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import aclosing
-from datetime import UTC, datetime
 from typing import Annotated, NoReturn
 
 import msgspec
@@ -16,6 +14,7 @@ from sqlalchemy import Engine
 from cli.context import EXIT_FAILED, EXIT_INTERRUPTED, complain, err, explained, load, out
 from cli.database import opened
 from cli.letter_text import letter_json, letter_lines, row_json, table_of
+from cli.since import since_us
 from cli.terminal import printable
 from consumers import letter_book, outbox
 from consumers.database import read_only
@@ -45,7 +44,7 @@ Since = Annotated[
 Session = Annotated[str | None, typer.Option(metavar="ID", help="Those of this session; write --session=ID.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
-_UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_COMPLAINTS = 20  # more would push everything else off the screen
 
 
 @app.command("list")
@@ -63,11 +62,11 @@ def list_(
 
         ringlog dead-letters list billing --error KeyError --since 2h
     """
-    since_us = _microseconds(since)
     with explained():
         settings = _load(consumer)
+        time = since_us(since, system_clock())
         with opened(settings) as engine, read_only(engine).connect() as tx:
-            letters = letter_book.find(tx, consumer, settled=all_, error=error, since_us=since_us, session_id=session)
+            letters = letter_book.find(tx, consumer, settled=all_, error=error, since_us=time, session_id=session)
     if json:
         typer.echo(msgspec.json.encode([row_json(letter) for letter in letters]))
     elif letters:
@@ -131,7 +130,7 @@ def redrive(
 
         ringlog dead-letters redrive billing --error KeyError
     """
-    wanted = _Wanted(which or [], all_, error, _microseconds(since), session)
+    wanted = _Wanted(which or [], all_, error, since, session)
     result = _Redriven()
     with explained():
         settings = _load(consumer)
@@ -163,7 +162,7 @@ def discard(
 
         ringlog dead-letters discard billing 3/1042
     """
-    wanted = _Wanted(which or [], all_, error, _microseconds(since), session)
+    wanted = _Wanted(which or [], all_, error, since, session)
     with explained():
         settings = _load(consumer)
         with opened(settings) as engine:
@@ -181,7 +180,7 @@ class _Wanted(msgspec.Struct):
     which: list[str]
     all: bool
     error: str | None
-    since_us: int | None
+    since: str | None
     session: str | None
 
 
@@ -211,7 +210,7 @@ def _load(consumer: str) -> Settings:
 
 
 def _chosen(engine: Engine, settings: Settings, consumer: str, wanted: _Wanted) -> list[Letter]:
-    filtered = wanted.error is not None or wanted.since_us is not None or wanted.session is not None
+    filtered = wanted.error is not None or wanted.since is not None or wanted.session is not None
     if wanted.which and not filtered and not wanted.all:
         return _named(engine, settings, consumer, wanted.which)
     if wanted.which:
@@ -219,7 +218,8 @@ def _chosen(engine: Engine, settings: Settings, consumer: str, wanted: _Wanted) 
     if not filtered and not wanted.all:
         _stop("Name dead letters, or say which by --all, --error, --since or --session.", EXIT_SETTINGS)
     with read_only(engine).connect() as tx:
-        return letter_book.find(tx, consumer, error=wanted.error, since_us=wanted.since_us, session_id=wanted.session)
+        time = since_us(wanted.since, system_clock())
+        return letter_book.find(tx, consumer, error=wanted.error, since_us=time, session_id=wanted.session)
 
 
 def _named(engine: Engine, settings: Settings, consumer: str, which: Sequence[str]) -> list[Letter]:
@@ -261,8 +261,10 @@ def _report(consumer: str, engine: Engine, result: _Redriven, json: bool) -> Non
         failed = [{"place": place(it.letter), "error": it.error, "where": it.where} for it in result.failed]
         typer.echo(msgspec.json.encode({**msgspec.structs.asdict(result), "failed": failed}))
         return
-    for it in result.failed:
+    for it in result.failed[:_COMPLAINTS]:
         complain(f"{place(it.letter)} failed again: {it.error} ({it.where}). It stays where it is.")
+    if (more := len(result.failed) - _COMPLAINTS) > 0:
+        complain(f"{more} more failed; --json says all of them.")
     _say(
         f"{result.redriven} redriven",
         f"{result.already} redriven before",
@@ -280,19 +282,6 @@ def _report(consumer: str, engine: Engine, result: _Redriven, json: bool) -> Non
 def _say(done: str, *rest: str) -> None:
     more = [it for it in rest if it and not it.startswith("0 ")]
     out.print(f"{', '.join([done, *more])}.", highlight=False, soft_wrap=True)
-
-
-def _microseconds(since: str | None) -> int | None:
-    """Since the epoch."""
-    if since is None:
-        return None
-    if ago := re.fullmatch(r"(\d{1,6})([smhd])", since):
-        return system_clock() - int(ago[1]) * _UNIT_S[ago[2]] * 1_000_000
-    try:
-        time = datetime.fromisoformat(since)
-    except ValueError:
-        _stop(f"--since is wrong: {since!r} is no time; write 30m, 2h, 3d, or 2026-01-31T09:30.", EXIT_SETTINGS)
-    return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1_000_000)
 
 
 def _stop(sentence: str, code: int = EXIT_FAILED) -> NoReturn:

@@ -14,15 +14,13 @@ from schemas.event import Record, rfc3339
 
 
 def table_of(letters: Sequence[Letter], prefix: str) -> Table:
-    table = Table("letter", "given up (UTC)", "error", "session", box=None, pad_edge=False)
     settled = any(letter.outcome for letter in letters)
-    if settled:
-        table.add_column("outcome")
-    for column in table.columns:
-        column.overflow = "fold"  # what is cut could not be copied
+    table = Table(box=None, pad_edge=False)
+    for name in ("letter", "given up (UTC)", "error", "session", *["outcome"] * settled):
+        table.add_column(name, overflow="fold", no_wrap=name in ("letter", "given up (UTC)"))  # cut, it was no use
     for letter in letters:
         cells = [place(letter).removeprefix(prefix), when(letter.given_up_at), letter.error, letter.session_id or "-"]
-        cells += [_outcome(letter)] * settled
+        cells += [letter.outcome or "unsettled"] * settled
         table.add_row(*(printable(cell).replace("[", r"\[") for cell in cells))
     return table
 

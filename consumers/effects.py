@@ -108,7 +108,7 @@ class Effects:
         await self._commit([record], work, letter)
 
     async def _refuse_beyond_share(self, place: str, error: Exception, work: "_Work") -> None:
-        share = (await self._from_database(work, lambda: in_thread(self._share))).with_one_more()
+        share = await self._from_database(work, lambda: in_thread(self._share_with_one_more))
         if share.exceeds(self._allowed_share):
             raise TooManyDeadLetters(
                 f"with the event at {place}, which failed with {type(error).__name__}, {self._consumer.name} would have"
@@ -118,9 +118,9 @@ class Effects:
                 " what was given up; what is redriven or discarded no longer counts), or raise the setting"
             )
 
-    def _share(self) -> Share:
+    def _share_with_one_more(self) -> Share:
         with read_only(self._engine).connect() as tx:
-            return letter_book.share(tx, self._consumer.name)
+            return letter_book.share(tx, self._consumer.name, more=1)
 
     async def _commit(self, records: Sequence[Record], work: "_Work", letter: Letter | None = None) -> None:
         """The effects of the records or, with its letter, none of the one that is given up. Waits for the database.

@@ -48,9 +48,6 @@ class Share(msgspec.Struct, frozen=True):
     def of_one(self) -> float:
         return self.letters / self.events if self.events else 0.0
 
-    def with_one_more(self) -> "Share":
-        return Share(self.letters + 1, min(self.events + 1, WINDOW_EVENTS))
-
     def exceeds(self, limit: float) -> bool:
         return self.letters > ALWAYS_ALLOWED and self.of_one > limit
 
@@ -100,13 +97,16 @@ def unsettled(tx: Connection, consumer: str) -> int:
     return tx.execute(select(func.count()).select_from(dead_letters).where(mine)).scalar_one()
 
 
-def share(tx: Connection, consumer: str) -> Share:
-    """Over the last events of all partitions and processes, as the database knows them: a restart changes nothing."""
-    handled = _handled(tx, consumer)
+def share(tx: Connection, consumer: str, more: int = 0) -> Share:
+    """Over the last events of all partitions and processes, as the database knows them: a restart changes nothing.
+
+    With `more`: as it would be if the next so many were given up.
+    """
+    handled = _handled(tx, consumer) + more
     mine = (dead_letters.c.consumer == consumer) & dead_letters.c.outcome.is_(None)
     recent = mine & (dead_letters.c.handled > handled - WINDOW_EVENTS)
     letters = tx.execute(select(func.count()).select_from(dead_letters).where(recent)).scalar_one()
-    return Share(letters, min(handled, WINDOW_EVENTS))
+    return Share(letters + more, min(handled, WINDOW_EVENTS))
 
 
 def _handled(tx: Connection, consumer: str) -> int:

@@ -1,0 +1,21 @@
+"""A time as people say it: `2h` ago, or a date."""
+
+import re
+from datetime import UTC, datetime
+
+from runtime.settings import SettingsError
+
+_UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def since_us(said: str | None, now_us: int) -> int | None:
+    """In microseconds since the epoch; a date without a zone is in UTC. Raises `SettingsError` with a sentence."""
+    if said is None:
+        return None
+    if ago := re.fullmatch(r"([0-9]{1,6})([smhd])", said):
+        return now_us - int(ago[1]) * _UNIT_S[ago[2]] * 1_000_000
+    try:
+        time = datetime.fromisoformat(said)
+        return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1_000_000)
+    except (ValueError, OverflowError):
+        raise SettingsError(f"--since is wrong: {said!r} is no time; write 30m, 2h, 3d, or 2026-01-31T09:30.") from None
