@@ -34,11 +34,6 @@ class Room:
         self._page: int = env.stat()["psize"]
         self._file = os.open(file, os.O_RDWR | os.O_CLOEXEC)
         self._end = os.fstat(self._file).st_size // self._page
-        pages = self._pages()
-        if self._end < pages:
-            # LMDB needn't write pages that were free before their commit; to read beyond the end would kill us.
-            os.ftruncate(self._file, pages * self._page)
-            self._end = pages
 
     def make(self, tx: Any, databases: Iterable[Any], sizes: Iterable[int]) -> None:
         """For values of these sizes, and the reserve. `databases` are all there are in the environment.
@@ -46,22 +41,19 @@ class Room:
         Raises `SpoolFull` when the map has no such room, `OSError` when the disk has none.
         """
         used = sum(map(_pages_of, (self._env.stat(), *(tx.stat(database) for database in databases))))
-        pages = self._pages()
+        info = self._env.info()
+        pages = info["last_pgno"] + 1
         free = pages - used
         free -= free // _FREE_PAGES_A_LIST_PAGE
         needed = sum(size // self._page + 2 for size in sizes) + RESERVE_BYTES // self._page
         new_end = pages + needed - free
-        if new_end > self._env.info()["map_size"] // self._page:
+        if new_end > info["map_size"] // self._page:
             raise SpoolFull("the spool is as large as it may be")
         if new_end > self._end:
             self._take(new_end - self._end)
 
     def close(self) -> None:
         os.close(self._file)
-
-    def _pages(self) -> int:
-        last: int = self._env.info()["last_pgno"]
-        return last + 1
 
     def _take(self, pages: int) -> None:
         step = max(pages, _STEP_BYTES // self._page)

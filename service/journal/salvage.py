@@ -28,15 +28,18 @@ def frames_in(file: Path) -> Iterator[tuple[int, bytes]]:
             chunk = _read(descriptor, _CHUNK_BYTES, at)
             if chunk is None:
                 at += _BLOCK_BYTES - at % _BLOCK_BYTES
-            elif (found := chunk.find(MAGIC)) >= 0:
-                at += found
-                frame = _frame(descriptor, at)
+                continue
+            # What begins in its last bytes is looked for again.
+            next_at = at + max(len(chunk) - len(MAGIC) + 1, len(MAGIC))
+            found = chunk.find(MAGIC)
+            while found >= 0:
+                frame = _frame(descriptor, at + found)
                 if frame is not None:
-                    yield at, frame
-                at += len(frame or MAGIC)
-            else:
-                # What begins in its last bytes is looked for again.
-                at += max(len(chunk) - len(MAGIC) + 1, len(MAGIC))
+                    yield at + found, frame
+                found += len(frame or MAGIC)
+                next_at = max(next_at, at + found)
+                found = chunk.find(MAGIC, found)
+            at = next_at
 
 
 def frame_at(file: Path, at: int) -> bytes:

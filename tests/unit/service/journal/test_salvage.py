@@ -82,6 +82,20 @@ def test_a_file_is_never_in_memory_as_a_whole(tmp_path: Path) -> None:
         tracemalloc.stop()
 
 
+def test_no_part_of_a_file_is_read_often(tmp_path: Path) -> None:
+    file = tmp_path / "data"
+    file.write_bytes(b"".join(seal(event(seq, bytes(1000))) for seq in range(10_000)))
+    before = _bytes_read()
+    assert sum(1 for _ in frames_in(file)) == 10_000
+    assert _bytes_read() - before < 3 * file.stat().st_size
+
+
+def _bytes_read() -> int:
+    """By this process, as Linux counts."""
+    counts = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    return int(counts["rchar"])
+
+
 def _restored(tmp_path: Path, *events: SealedEvent) -> tuple[list[tuple[int, bytes | None]], list[tuple[int, str]]]:
     """Sequence numbers and values of what waits, sequence numbers and reasons of what is refused."""
     file = tmp_path / "data"

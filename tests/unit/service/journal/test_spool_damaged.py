@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from schemas.partition import murmur2
 from schemas.topics import CALLERS_FACTS
 from service.journal.layout import DATA_FILE
-from service.journal.sealed import MAGIC, length_of_frame
+from service.journal.sealed import MAGIC, length_of_frame, seq_key
 from service.journal.spool import Spool, SpoolDamaged
 from tests.unit.service.journal.spooled import MAX_BYTES, entry, fill, numbers, set_aside
 
@@ -129,7 +130,7 @@ def test_a_flipped_byte_anywhere_kills_nobody_and_costs_at_most_the_event_it_is_
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("mask", [0xFF, 0x01, 0x40])
+@pytest.mark.parametrize("mask", [0xFF, 0x04])
 def test_a_flipped_byte_at_hundreds_of_places(small: Path, mask: int) -> None:
     size = (small / DATA_FILE).stat().st_size
     outcomes = _damage_each(small, range(0, size, 97), lambda byte: byte ^ mask)
@@ -272,6 +273,23 @@ def test_what_is_found_to_be_damaged_while_it_is_open_is_said(directory: Path) -
     assert again.set_aside is not None
     assert again.set_aside.reason == "an event does not match its checksum"
     assert numbers(again) == [2]
+    again.close()
+
+
+def test_an_event_that_lies_where_another_one_should_is_not_taken_for_it(directory: Path) -> None:
+    spool = Spool(directory, MAX_BYTES)
+    fill(spool, [1, 2])
+    file = directory / DATA_FILE
+    key = seq_key(2) + murmur2(b"caller-2").to_bytes(4, "big") + b"calls.ended"
+    content = file.read_bytes()
+    file.write_bytes(content.replace(key, seq_key(2) + bytes(4) + b"calls.ended"))
+    with pytest.raises(SpoolDamaged, match="event 2 lies where another one should"):
+        spool.read([1, 2])
+    spool.close()
+    again = Spool(directory, MAX_BYTES)
+    assert again.set_aside is not None
+    assert again.set_aside.reason == "event 2 lies where another one should"
+    assert numbers(again) == [1, 2]
     again.close()
 
 
