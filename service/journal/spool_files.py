@@ -1,4 +1,10 @@
-"""The files of a spool: opened only when they are sound, set aside when they are not, never overwritten."""
+"""The files of a spool: opened only when they are sound, set aside when they are not, never overwritten.
+
+Damage is: a wrong byte, a file cut off within what is in use, a block that the disk can't read, something else in the
+file's or the directory's place. Not damage: a file of no length (whoever made it was killed), one that ends within its
+free pages, a disk that is full or read-only, missing rights, a check that was killed or took too long: then nothing is
+changed, and the error says why.
+"""
 
 import os
 import shutil
