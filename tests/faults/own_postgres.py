@@ -21,6 +21,8 @@ with warnings.catch_warnings():
 
 _END_WITHIN_S = 20.0
 
+_LOG_FILES = 12  # of 16 MiB: more than it keeps in store
+
 
 class OwnPostgres:
     """`url` is that of a database `books`; the server's data lies in `directory`, which must be empty at first."""
@@ -53,6 +55,12 @@ class OwnPostgres:
 
     def thaw(self) -> None:
         self._signal(signal.SIGCONT)
+
+    def exhaust(self) -> None:
+        """Fills its log, so that it needs room for more; what it does without is what is looked at."""
+        with contextlib.suppress(psycopg.Error):
+            for _ in range(_LOG_FILES):
+                self.execute("SELECT pg_logical_emit_message(false, 'exhaust', repeat('x', 1000000)), pg_switch_wal()")
 
     @property
     def is_running(self) -> bool:
