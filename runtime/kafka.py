@@ -7,6 +7,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import BrokerResponseError, kafka_errors
 from aiokafka.helpers import create_ssl_context
 
 from runtime.logs import logger
@@ -22,6 +23,18 @@ BATCH_BYTES = 1024 * 1024
 
 # Of one partition at a time: small enough that twelve of them fit in memory, large enough for the largest record.
 PARTITION_FETCH_BYTES = 4 * 1024 * 1024
+
+
+class InvalidRecord(BrokerResponseError):  # type: ignore[misc]
+    """The broker refuses a record for what it is: one without a key in a compacted topic, for example."""
+
+    errno = 87
+    message = "INVALID_RECORD"
+    description = "The broker refuses this record."
+
+
+# aiokafka does not know it, and would call it unknown, which might be anything.
+kafka_errors[InvalidRecord.errno] = InvalidRecord
 
 
 class KafkaUnavailable(ConnectionError):

@@ -16,7 +16,7 @@ from service.journal.connection import Connection
 from service.journal.drainer import Drainer
 from service.journal.entry import Entry, NotDurable
 from service.journal.lane import ACK_DEADLINE_S, Batch, Lane, Unacknowledged
-from service.journal.spooler import Spooler
+from service.journal.spooler import RETRY_S, Spooler
 
 # Prefetch events gather for this long: nobody waits for them, and a batch of fifty costs little more than one event.
 RELAXED_LINGER_S = 0.05
@@ -135,7 +135,8 @@ class Journal:
 
     def acknowledged(self, batch: Batch) -> None:
         self._acknowledged_at = asyncio.get_running_loop().time()
-        self._settle(batch, None)
+        self._release(batch)
+        batch.done.set_result(None)
 
     def undelivered(self, lane: Lane, batches: list[Batch], reason: str) -> None:
         """The spool takes them, in their order, and all of them get their answer from it."""
@@ -145,9 +146,11 @@ class Journal:
         except NotDurable as error:
             EVENTS_FAILED.labels(lane.topic).inc(len(entries))
             for batch in batches:
-                self._settle(batch, NotDurable(f"{reason}, and {error}"))
+                self._release(batch)
+                batch.done.set_exception(NotDurable(f"{reason}, and {error}"))
             return
         for batch in batches:
+            self._release(batch)  # the spool counts them now
             spooled.add_done_callback(functools.partial(self._spooled_batch, batch))
 
     def failed(self, lane: Lane, error: Exception) -> None:
@@ -167,9 +170,10 @@ class Journal:
         lane = self._lane(entry)
         if lane is None or lane.is_open:
             return self._spooled(entry)
+        done = lane.append(entry)
         self._waiting_events += 1
         self._waiting_bytes += entry.size
-        return lane.append(entry)
+        return done
 
     def _spooled(self, entry: Entry) -> "asyncio.Future[None]":
         try:
@@ -194,8 +198,13 @@ class Journal:
             self,
         )
         lane.connect(self._producer)
-        # What waits in the spool goes first.
-        if self._producer is None or self._spooler.backlog.count(place) or not self._spooler.is_known:
+        # What waits in the spool goes first, and what waits for its commit may be of this place.
+        if (
+            self._producer is None
+            or self._spooler.backlog.count(place)
+            or self._spooler.waiting[0]
+            or not self._spooler.is_known
+        ):
             self._open(lane, "the spool goes first")
         return lane
 
@@ -218,7 +227,12 @@ class Journal:
             return
         task = asyncio.create_task(self._drainer.drain(lane), name=f"drain {lane.topic}/{lane.partition}")
         self._drains[lane] = task
-        task.add_done_callback(lambda _: self._drains.pop(lane))
+        task.add_done_callback(lambda _: self._drained(lane))
+
+    def _drained(self, lane: Lane) -> None:
+        del self._drains[lane]
+        if lane.is_open:  # it was opened again in the moment after, or a mistake of ours ended its drain
+            asyncio.get_running_loop().call_later(RETRY_S, self._start_drain, lane)
 
     def _open_lanes(self) -> list[Lane]:
         return [lane for lane in self._lanes.values() if lane.is_open]
@@ -234,15 +248,14 @@ class Journal:
         )
 
     def _spooled_batch(self, batch: Batch, spooled: "asyncio.Future[None]") -> None:
-        self._settle(batch, spooled.exception())
-
-    def _settle(self, batch: Batch, error: BaseException | None) -> None:
-        self._waiting_events -= len(batch.entries)
-        self._waiting_bytes -= batch.size
-        if error is None:
+        if (error := spooled.exception()) is None:
             batch.done.set_result(None)
         else:
             batch.done.set_exception(error)
+
+    def _release(self, batch: Batch) -> None:
+        self._waiting_events -= len(batch.entries)
+        self._waiting_bytes -= batch.size
 
     async def _finish(self) -> None:
         """What waits gets its deadline; then the spool takes it."""

@@ -110,7 +110,10 @@ class Lane:
         return count
 
     async def late(self, patience_s: float) -> None:
-        """Returns when what was sent last has its outcome, or its producer is gone. Raises `Unacknowledged`."""
+        """Returns when what was sent last has its outcome, or its producer is gone.
+
+        Raises `Unacknowledged`, after which nothing is expected of it any more, and Kafka's errors.
+        """
         deadline = self._loop.time() + patience_s
         while (late := self._late) is not None:
             await asyncio.wait({late}, timeout=_LATE_LOOK_S)  # the producer may be replaced meanwhile
@@ -118,6 +121,7 @@ class Lane:
                 self._late = None
                 late.result()
             elif self._loop.time() > deadline:
+                self._late = None
                 raise Unacknowledged("what was sent last is still without its acknowledgement")
 
     def open(self, reason: str) -> None:
@@ -134,7 +138,8 @@ class Lane:
             self._owner.undelivered(self, batches, reason)
 
     def hold(self) -> None:
-        """An open lane takes events again, and keeps them until `close`."""
+        """An open lane takes events again, and keeps them until `close`. Raises `Unacknowledged` when not connected."""
+        self._connected()
         self._held = True
         self.is_open = False
 
@@ -142,6 +147,10 @@ class Lane:
         self._held = self.is_open = False
         if self._gathering is not None or self._full:
             self._arm()
+
+    @property
+    def is_held(self) -> bool:
+        return self._held
 
     @property
     def is_late(self) -> bool:
@@ -210,16 +219,18 @@ class Lane:
         builder.close()
         started = time.perf_counter()
         sent: asyncio.Future[object] | None = None
+        producer = self._connected()
         try:
             async with asyncio.timeout(deadline_s):
-                sent = await self._connected().send_batch(builder, self._name, partition=self.partition)
+                sent = await producer.send_batch(builder, self._name, partition=self.partition)
                 # Not awaited itself: a deadline would cancel it, and then nobody would see it arrive late.
                 await asyncio.wait({sent})
         except TimeoutError:
-            self._late = sent
+            # Of a producer that was replaced meanwhile it may never come, however long one waits.
+            self._late = sent if producer is self._producer else None
             raise Unacknowledged(f"no acknowledgement within {deadline_s:g} s") from None
         finally:
-            if sent is not None and not sent.done():
+            if sent is not None:
                 sent.add_done_callback(seen)
         sent.result()
         self._ack_seconds.observe(time.perf_counter() - started)

@@ -129,6 +129,10 @@ class Spool:
             self._write(lambda tx: None, self.next_seq)
             self._write(change, next_seq)
 
+    def prove_room(self, size: int) -> None:
+        """Of so many bytes, by a commit without an event. Raises as `commit` does when there is none."""
+        self._write(lambda tx: self._room.make(tx, self._databases, (size,)), self.next_seq)
+
     def read(self, seqs: Sequence[int]) -> list[Entry]:
         """In the order asked for. Raises `SpoolDamaged`, also when one is not there."""
         with self._transaction() as tx:

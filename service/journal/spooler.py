@@ -2,11 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from pathlib import Path
 from traceback import format_tb
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import lmdb
 
@@ -35,6 +35,13 @@ COMMIT_DEADLINE_S = 5.0
 # A disk that failed is left alone for so long; a spool that another process has is tried again.
 RETRY_S = 1.0
 
+# A large spool takes seconds to be checked. What comes meanwhile waits so long, for the sake of the order; then Kafka
+# takes it, if it is there.
+OPEN_PATIENCE_S = 4.0
+
+# With less room than this it is full: it would take an event now and then, and refuse the others.
+USUAL_EVENT_BYTES = 64 * 1024
+
 # What the disk may say. Programming errors are none of them.
 DISK_ERRORS = (OSError, lmdb.Error, SpoolFull, SpoolDamaged)
 
@@ -42,8 +49,9 @@ DISK_ERRORS = (OSError, lmdb.Error, SpoolFull, SpoolDamaged)
 class _Round:
     """What one commit does, and the future that everyone in it awaits."""
 
-    def __init__(self, done: "asyncio.Future[None]") -> None:
-        self.done = done
+    def __init__(self) -> None:
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.done.add_done_callback(seen)
         self.entries: list[Entry] = []
         self.refusals: list[tuple[int, str]] = []  # index of an entry -> why it is set aside at once
         self.size = 0
@@ -57,7 +65,7 @@ class Spooler:
     """
 
     def __init__(self, directory: Path, max_bytes: int, on_opened: Callable[[], None]) -> None:
-        """`on_opened` is called when the backlog is another one."""
+        """`on_opened` is called when the backlog is another one, or holds what was given up already."""
         self._directory = directory
         self._on_opened = on_opened
         self._max_bytes = max_bytes
@@ -70,9 +78,10 @@ class Spooler:
         self._pending_bytes = 0
         self._deletes: list[int] = []
         self._refuses: list[tuple[int, str]] = []
-        self._why_not = "" if max_bytes else "there is none (RINGLOG_SPOOL_MAX_BYTES is 0)"
-        self._lost: asyncio.Event = asyncio.Event()  # it has to be opened anew
-        self._unusable_until = 0.0
+        self._why_not = "it is being opened" if max_bytes else "there is none (RINGLOG_SPOOL_MAX_BYTES is 0)"
+        self._lost = False  # it has to be opened anew
+        self._hangs = False
+        self._current: _Round | None = None
         self._tried = asyncio.Event()  # to open it, with whatever outcome
         self.backlog = Backlog()
         self.refused = 0
@@ -88,12 +97,13 @@ class Spooler:
 
     @property
     def is_usable(self) -> bool:
-        return not self._why_not and not self._is_full(0, 1.0)
+        return not self.why_not
 
     @property
     def why_not(self) -> str:
         """Empty while it takes events."""
-        return self._why_not or ("full (RINGLOG_SPOOL_MAX_BYTES)" if self._is_full(0, 1.0) else "")
+        usual = min(USUAL_EVENT_BYTES, self._max_bytes // 10)
+        return self._why_not or ("full (RINGLOG_SPOOL_MAX_BYTES)" if self._is_full(usual, 1.0) else "")
 
     @property
     def waiting(self) -> tuple[int, int]:
@@ -107,7 +117,7 @@ class Spooler:
         usable spool.
         """
         size = sum(entry.size for entry in entries)
-        if self._why_not and (not self._max_bytes or time.monotonic() < self._unusable_until):
+        if self._why_not and (self.is_known or self._hangs):  # while it is opened for the first time, it waits
             raise NotDurable(f"the spool is not usable: {self._why_not}")
         if self._is_full(size, share):
             raise NotDurable("the spool is full")
@@ -139,30 +149,32 @@ class Spooler:
             self._open_round()
 
     async def read(self, seqs: Sequence[int]) -> list[Entry]:
-        """Raises `SpoolDamaged` and what the disk says."""
+        """Raises `SpoolDamaged` and what the disk says, or `TimeoutError` when it says nothing."""
         try:
-            return await self._blocking(lambda spool: spool.read(seqs))
+            async with asyncio.timeout(COMMIT_DEADLINE_S):
+                return await self._blocking(lambda spool: spool.read(seqs))
         except SpoolDamaged as error:
             self._lose(str(error))
             raise
 
     async def flushed(self) -> None:
-        """When everything until now is committed, or has failed."""
-        while self._committing is not None:
-            await asyncio.wait({self._committing})
+        """When everything until now is committed, or has failed. What comes meanwhile is not waited for."""
+        if rounds := [round_.done for round_ in (self._current, self._round) if round_ is not None]:
+            await asyncio.wait(rounds)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Opens it, and opens it anew when it was lost, until `stop`; then closes it."""
+        """Opens it, and opens it anew when it was lost, until `stop`."""
         stopping = asyncio.create_task(stop.wait())
         try:
             while self._max_bytes and not stop.is_set():
-                await self._open()
-                self._tried.set()
-                while self._spool is not None and not self._lost.is_set() and not stop.is_set():
-                    if self._why_not:
-                        self._open_round()  # perhaps nobody has an event for it, and readiness must tell the truth
+                await self._first_done(stopping, self._open())
+                while self._spool is not None and not self._lost and not stop.is_set():
                     await asyncio.wait({stopping}, timeout=RETRY_S)
-                if self._lost.is_set():
+                    if self._why_not and not self._hangs:
+                        await self._first_done(stopping, self._probe())
+                    if self._deletes or self._refuses:
+                        self._open_round()
+                if self._lost:
                     await self._close()
                 elif self._spool is None:
                     await asyncio.wait({stopping}, timeout=RETRY_S)
@@ -178,19 +190,26 @@ class Spooler:
         if self.backlog.events:
             self._log.warning("events stay in the spool until the service runs again", events=self.backlog.events)
 
+    async def _first_done(self, stopping: "asyncio.Task[Any]", work: Coroutine[Any, Any, None]) -> None:
+        """A disk that hangs must not keep us from stopping."""
+        doing = asyncio.create_task(work)
+        await asyncio.wait({stopping, doing}, timeout=OPEN_PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
+        self._tried.set()
+        await asyncio.wait({stopping, doing}, return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done():
+            doing.cancel()
+
     async def _open(self) -> None:
-        self._lost.clear()
+        self._lost = False
         try:
-            spool, waiting = await in_thread(self._opened)
-        except SpoolBusy as error:
-            self._unusable(str(error), log=self._why_not != str(error))
-            return
+            spool, waiting, refused = await in_thread(self._opened)
         except Exception as error:
-            reason = f"{self._directory} can't be opened: {error or type(error).__name__}"
+            busy = isinstance(error, SpoolBusy)
+            reason = str(error) if busy else f"{self._directory} can't be opened: {error or type(error).__name__}"
             self._unusable(reason, log=self._why_not != reason)
             return
         self._spool = spool
-        self.refused = 0
+        self.refused = refused
         partitions = self.backlog.partitions
         self.backlog = Backlog()
         self.backlog.place(partitions)
@@ -201,7 +220,19 @@ class Spooler:
             self._log.info("the spool has events for Kafka", events=len(waiting), bytes=self.backlog.bytes)
         self._on_opened()
 
-    def _opened(self) -> tuple[Spool, list[Waiting]]:
+    async def _probe(self) -> None:
+        """Perhaps nobody has an event for it, and readiness must tell the truth."""
+        try:
+            await self._blocking(lambda spool: spool.prove_room(USUAL_EVENT_BYTES))
+        except SpoolDamaged as error:
+            self._lose(str(error))
+        except DISK_ERRORS as error:
+            reason = f"the disk refuses it: {error}"
+            self._unusable(reason, log=self._why_not != reason)
+        else:
+            self._usable()
+
+    def _opened(self) -> tuple[Spool, list[Waiting], int]:
         spool = Spool(self._directory, self._max_bytes)
         if (aside := spool.set_aside) is not None:
             SPOOL_ERRORS.labels("damaged").inc()
@@ -213,23 +244,26 @@ class Spooler:
                 facts_not_restored=aside.facts,
             )
         spool.readmit()  # what Kafka refused in another life: somebody may have mended its topic
-        return spool, list(spool.waiting())
+        return spool, list(spool.waiting()), sum(1 for _ in spool.refused())
 
     async def _close(self) -> None:
         spool, self._spool = self._spool, None
-        with suppress(TimeoutError):  # a disk that hangs: its lock goes with the process
-            async with asyncio.timeout(COMMIT_DEADLINE_S), self._one_at_a_time:
-                if spool is not None:
-                    await in_thread(spool.close)
+        if spool is None:
+            return
+
+        async def alone() -> None:
+            async with self._one_at_a_time:
+                await in_thread(spool.close)
+
+        with suppress(TimeoutError):  # a disk that hangs: it is closed when it answers
+            await asyncio.wait_for(asyncio.shield(alone()), COMMIT_DEADLINE_S)
 
     def _is_full(self, size: int, share: float) -> bool:
         return self.backlog.bytes + self._pending_bytes + size > self._max_bytes * share
 
     def _open_round(self) -> _Round:
         if self._round is None:
-            done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            done.add_done_callback(seen)
-            self._round = _Round(done)
+            self._round = _Round()
         if self._committing is None:
             self._committing = asyncio.create_task(self._commit_all(), name="spool")
         return self._round
@@ -237,10 +271,10 @@ class Spooler:
     async def _commit_all(self) -> None:
         try:
             while (round_ := self._round) is not None:
-                self._round = None
+                self._round, self._current = None, round_
                 await self._commit(round_)
         finally:
-            self._committing = None
+            self._committing = self._current = None
 
     async def _commit(self, round_: _Round) -> None:
         deletes, self._deletes = self._deletes, []
@@ -249,9 +283,7 @@ class Spooler:
         started = time.perf_counter()
         await asyncio.wait({committing}, timeout=COMMIT_DEADLINE_S)
         if not committing.done():
-            # It may succeed yet. Until then the spool takes nothing.
-            self._unusable(f"the disk has not answered for {COMMIT_DEADLINE_S:g} s")
-            self._settle(round_, NotDurable("the spool did not answer in time"))
+            await self._hang(committing, round_)
         try:
             waiting = await committing
         except Exception as error:
@@ -260,16 +292,30 @@ class Spooler:
             self._refuses = [*refuses, *self._refuses]
             if isinstance(error, SpoolFull) and round_.entries and (self._deletes or self._refuses):
                 # What makes room must not fail with what needs room.
-                await self._commit(_Round(asyncio.get_running_loop().create_future()))
+                await self._commit(_Round())
             return
         SPOOL_COMMIT_SECONDS.observe(time.perf_counter() - started)
-        if self._why_not and self._spool is not None:
-            self._log.info("the spool takes events again")
-            self._why_not = ""
+        if waiting:
+            self._usable()
         aside = {index for index, _ in round_.refusals}
         self.refused += len(aside)
         self.backlog.add(one for index, one in enumerate(waiting) if index not in aside)
+        if waiting and round_.done.done():  # given up, and nobody may look for them any more
+            self._on_opened()
         self._settle(round_, None)
+
+    async def _hang(self, committing: "asyncio.Task[Any]", round_: _Round) -> None:
+        """It may succeed yet. Until then the spool takes nothing, and nobody waits for it."""
+        self._hangs = True
+        self._unusable(f"the disk has not answered for {COMMIT_DEADLINE_S:g} s")
+        error = NotDurable("the spool did not answer in time")
+        self._settle(round_, error)
+        while not committing.done():
+            gathered, self._round = self._round, None
+            if gathered is not None:
+                self._settle(gathered, error)
+            await asyncio.wait({committing}, timeout=RETRY_S)
+        self._hangs = False
 
     async def _written(
         self, round_: _Round, deletes: Sequence[int], refuses: Sequence[tuple[int, str]]
@@ -284,10 +330,15 @@ class Spooler:
 
     async def _blocking(self, work: Callable[[Spool], T]) -> T:
         await self._tried.wait()
-        async with self._one_at_a_time:
-            if self._spool is None:
-                raise OSError("the spool is not open")
-            return await in_thread(work, self._spool)
+
+        async def alone() -> T:
+            async with self._one_at_a_time:
+                if self._spool is None:
+                    raise OSError("the spool is not open")
+                return await in_thread(work, self._spool)
+
+        # One who no longer waits does not end what the thread does: until then nobody else may use the spool.
+        return await asyncio.shield(alone())
 
     def _settle(self, round_: _Round, error: NotDurable | None) -> None:
         if round_.done.done():
@@ -305,19 +356,25 @@ class Spooler:
         SPOOL_ERRORS.labels(type(error).__name__).inc()
         if isinstance(error, SpoolDamaged):
             self._lose(str(error))
+        elif self._spool is None:
+            pass  # why it is not open has been said
         elif isinstance(error, DISK_ERRORS):
-            self._unusable(f"the disk refused it: {error}")
+            self._unusable(f"the disk refuses it: {error}")
         else:  # a fault of ours; its text may quote an event
             self._log.error("a commit failed", error=type(error).__name__, where=format_tb(error.__traceback__))
         self._settle(round_, NotDurable(f"the spool could not be written: {error}"))
 
     def _lose(self, reason: str) -> None:
         self._unusable(f"damaged: {reason}")
-        self._lost.set()
+        self._lost = True
+
+    def _usable(self) -> None:
+        if self._why_not and self._spool is not None and not self._lost:
+            self._log.info("the spool takes events again")
+            self._why_not = ""
 
     def _unusable(self, reason: str, *, log: bool = True) -> None:
-        """Until a commit succeeds; one is tried again after a while."""
+        """Until a commit succeeds; one without events is tried every now and then."""
         if log:
             self._log.error("the spool takes nothing", reason=reason)
         self._why_not = reason
-        self._unusable_until = time.monotonic() + RETRY_S
