@@ -24,22 +24,23 @@ END_WITHIN_S = 15.0
 async def test_killed_at_random_points(
     scene: Scene, seed: int, kills: int, clean: Callable[[Findings], None], say: Callable[[str], None]
 ) -> None:
-    """Every third time Kafka can't be reached, so that it is the spool which must outlive the process; sometimes the
-    next one is killed before it listens, and so perhaps while it opens that spool."""
+    """Two of three times Kafka can't be reached, so that it is the spool which must outlive the process: the first time
+    it has just gone, and the second time the process has never seen it. Sometimes one is killed before it listens, and
+    so perhaps while it opens its spool."""
     dice = random.Random(seed)
     one = await scene.instance(proxied=True).started()
     spooled = 0.0
     async with scene.load(one):
         for kill in range(kills):
-            away = kill % 3 == 1
-            scene.network(half_open=away)
-            await asyncio.sleep(dice.uniform(1.0, 4.0) if away else dice.uniform(0.0, 1.0))
+            scene.network(half_open=kill % 3 != 0)
+            # Seldom long enough for an acknowledgement to be late, and for the spool to take what waits for it.
+            await asyncio.sleep(dice.uniform(0.0, 4.0 if kill % 6 == 5 else 1.0))
             spooled += await one.metric("ringlog_spooled_total") or 0
             one.kill()
             if dice.random() < 0.5:
                 scene.reset_network()  # what the network held back is lost, too
             one.start()
-            if kill % 5 != 4:
+            if kill % 5 != 3:
                 await one.listens()
         scene.restore_network()
         await one.until("ringlog_kafka_connected", {1.0})
@@ -59,10 +60,13 @@ async def test_told_to_end_while_another_takes_over(
     """Every other time Kafka can't be reached when it must end: then what it has spooled waits for its next start."""
     leaving, staying = scene.instance("one", proxied=True), scene.instance("two", proxied=True)
     ended_after = []
-    await leaving.started()
+    leaving.start()
+    await staying.started()
+    await leaving.connects()
     async with scene.load(leaving, staying):
         for handover in range(handovers):
-            await staying.started()
+            if not staying.is_running:
+                await staying.started()
             await asyncio.sleep(1.0)
             if handover % 2:
                 scene.network(half_open=True)
@@ -74,7 +78,8 @@ async def test_told_to_end_while_another_takes_over(
             assert set(scene.ledger.statuses(since)) <= {200, 400, None}
             assert scene.ledger.statuses(since, staying.name)[200] > 0
             leaving, staying = staying, leaving
-        await staying.started()  # it may have something in its spool
+        if handovers > 1:
+            await staying.started()  # it may have something in its spool
     findings = await scene.audited()
     say(f"{handovers} times told to end, and ended after at most {max(ended_after):.1f} s")
     assert max(ended_after) < END_WITHIN_S
