@@ -75,8 +75,8 @@ class BooksScene:
         return BookAudit(self.settings, self.history, consumers)
 
 
-def books_settings(kafka: str, database_url: str, directory: Path) -> Settings:
-    """Under a topic prefix of their own."""
+def books_settings(kafka: str, database_url: str | None, directory: Path) -> Settings:
+    """Under a topic prefix of their own. On SQLite without a URL."""
     return load_settings(
         kafka_bootstrap_servers=kafka,
         topic_prefix=f"f{secrets.token_hex(4)}.",

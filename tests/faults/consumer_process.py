@@ -11,7 +11,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -129,8 +129,12 @@ def consuming(*started: ConsumerProcess) -> Iterator[None]:
         codes = {process.name: process.wait(STOP_WITHIN_S) for process in started}
         assert set(codes.values()) == {0}, f"exit codes {codes}; {started[0].last_words()}"
     finally:
-        for process in started:
-            process.kill()
+        kill_all(started)
+
+
+def kill_all(started: Iterable[ConsumerProcess]) -> None:
+    for process in started:
+        process.kill()
 
 
 def free_port() -> int:

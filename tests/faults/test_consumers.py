@@ -15,7 +15,7 @@ from aiokafka.protocol.admin import DeleteGroupsRequest
 from runtime.kafka import make_admin, make_consumer, start_within, stop_within
 from runtime.settings import Settings
 from tests.faults.books_scene import SETTLE_S, BooksScene, books_settings, prepare, until
-from tests.faults.consumer_process import ConsumerProcess, consuming
+from tests.faults.consumer_process import ConsumerProcess, consuming, kill_all
 from tests.faults.history import History
 from tests.faults.quick_kafka import QUICK_MS
 from tests.faults.saboteur import Point, Sabotage
@@ -183,11 +183,6 @@ async def rewind(scene: BooksScene, group: str) -> None:
         await consumer.commit(dict.fromkeys(consumer.assignment(), 0))
     finally:
         await stop_within(consumer)
-
-
-def kill_all(processes: list[ConsumerProcess]) -> None:
-    for process in processes:
-        process.kill()
 
 
 @pytest.mark.parametrize("kills", [pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(300)])])
