@@ -3,6 +3,7 @@
 import typer
 
 from cli.context import begin, explained
+from runtime.clock import SteadyClock
 from runtime.process import run
 from service.app import Service
 
@@ -15,5 +16,5 @@ def serve() -> None:
         RINGLOG_KAFKA_BOOTSTRAP_SERVERS=kafka:9092 RINGLOG_WEBHOOK_KEYS=a:$A RINGLOG_IDENTITY_KEY=$KEY ringlog serve
     """
     with explained():
-        service = Service(begin("service"))
+        service = Service(begin("service"), SteadyClock())
         raise typer.Exit(run(service.run))

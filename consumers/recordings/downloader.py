@@ -17,7 +17,7 @@ from consumers.recordings.fetcher import Fetcher, FetchFailed
 from consumers.recordings.guard import Guard, Refused
 from consumers.recordings.storage import Storage, StorageAway, StoredSound
 from consumers.recordings.work_table import LEASE_S, Job, WorkTable
-from runtime.clock import Clock, system_clock
+from runtime.clock import Clock
 from runtime.logs import logger
 from runtime.metrics import RECORDING_BYTES, RECORDINGS
 from runtime.settings import Settings
@@ -50,7 +50,7 @@ class Downloader:
     again. Raises `SettingsError` for a recordings URL that can't be used.
     """
 
-    def __init__(self, settings: Settings, engine: Engine, clock: Clock = system_clock) -> None:
+    def __init__(self, settings: Settings, engine: Engine, clock: Clock | None = None) -> None:
         self._workers = settings.recording_workers
         self._max_bytes = settings.recording_max_bytes
         self._guard = Guard(settings.recording_hosts, settings.recording_private_hosts)
@@ -60,7 +60,7 @@ class Downloader:
         self._log = logger("consumers.recordings")
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop`. Waits for a database or storage that is away; raises only what is a fault of ours."""
+        """Until `stop`. Waits for a database or storage that can't be used; raises only what is a fault of ours."""
         async with Fetcher(self._guard, self._max_bytes) as self._fetcher:
             await self._work_until(stop)
 
@@ -87,9 +87,9 @@ class Downloader:
         try:
             jobs = await self._in_thread(self._table.claim, free)
         except SQLAlchemyError as error:
-            if not is_unavailable(error):
-                raise
-            self._log.warning("the recordings' table can't be read, waiting", error=type(error).__name__)
+            # Whatever it is, to end would end the books of the calls too, and to begin again would mend nothing.
+            say = self._log.warning if is_unavailable(error) else self._log.error
+            say("the recordings' table can't be read, waiting", error=type(error).__name__)
             return DATABASE_AWAY_S
         running |= {asyncio.create_task(self._work(job)) for job in jobs}
         return POLL_S
@@ -105,12 +105,9 @@ class Downloader:
         try:
             await write_down()
         except SQLAlchemyError as error:
-            if not is_unavailable(error):
-                raise
-            # The lease lapses, and whoever has the row next finds the object.
-            self._log.warning(
-                "an attempt could not be written down", session_id=job.session_id, error=type(error).__name__
-            )
+            # The lease lapses, and whoever has the row next finds the object. One row must not end all the others.
+            say = self._say(job).warning if is_unavailable(error) else self._say(job).error
+            say("an attempt could not be written down", error=type(error).__name__)
 
     async def _attempt(self, job: Job) -> _Outcome:
         """Returns what is to be written down. Keeps the lease while it lasts."""
@@ -150,9 +147,8 @@ class Downloader:
         try:
             return await self._in_thread(self._table.renew, job)
         except SQLAlchemyError as error:
-            if not is_unavailable(error):
-                raise
-            return True  # nobody else can have taken it from a database that is away
+            self._say(job).warning("a lease could not be renewed", error=type(error).__name__)
+            return True  # if another has it, he will be found when the outcome is written down
 
     async def _stored(self, job: Job, sound: StoredSound, found: bool) -> None:
         if not await self._in_thread(self._table.stored, job, sound):

@@ -1,7 +1,9 @@
 """Object storage: a folder by default, S3 and its like by URL."""
 
 import asyncio
+import contextlib
 import hashlib
+import itertools
 import os
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
@@ -69,6 +71,7 @@ class Storage:
                 there = await asyncio.gather(*(self._is_there(name) for name, _ in names))
                 for (name, kind), found in zip(names, there, strict=True):
                     if found:
+                        await asyncio.to_thread(self._sweep, name)
                         return await self._hashed(name, kind.content_type)
         except (BaseError, OSError) as error:
             raise _away(error) from error
@@ -84,6 +87,7 @@ class Storage:
         kind = kind_of(head)
         name = f"{stem}.{kind.extension}"
         local = isinstance(self._store, LocalStore)
+        await asyncio.to_thread(self._sweep, name)
         try:
             await obstore.put_async(
                 self._store,
@@ -117,6 +121,14 @@ class Storage:
             await asyncio.to_thread(digest.update, chunk)
             size += len(chunk)
         return StoredSound(name, size, digest.hexdigest(), content_type)
+
+    def _sweep(self, name: str) -> None:
+        """Removes what a process that was killed has left of this object: obstore writes to `<name>#1`, and moves that
+        to its place when it is whole. Nobody else writes it now: who fetches a recording has its row for himself."""
+        if isinstance(self._store, LocalStore) and self._store.prefix:
+            with contextlib.suppress(FileNotFoundError):
+                for number in itertools.count(1):
+                    Path(self._store.prefix, f"{name}#{number}").unlink()
 
     def _sync(self, name: str) -> None:
         """The row will say that the sound is here: it must survive a power cut, and so must the folders' entries."""

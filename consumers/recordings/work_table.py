@@ -4,16 +4,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Engine, Row, Update, select, update
+from sqlalchemy import Column, ColumnElement, Connection, Engine, Row, Update, or_, select, text, update
 
 from consumers import outbox
 from consumers.database import read_only
 from consumers.outbox import OutboxEvent
+from consumers.recordings.backoff import JITTER, LONGEST_DELAY_S, STORAGE_AWAY_DELAY_S
 from consumers.recordings.consumer import NAME, stems
 from consumers.recordings.storage import StoredSound
 from consumers.revisions import Revision
 from consumers.tables import recordings, revisions
-from runtime.clock import Clock
+from runtime.clock import Clock, system_clock
 from schemas.caller import Caller
 from schemas.derived import RecordingStored
 from schemas.event import RECORDED, event_id
@@ -22,6 +23,10 @@ from schemas.topics import RECORDINGS_STORED
 # How long a row stays with a worker that has died. It is renewed several times in that time, so it may be short; the
 # clocks of two machines may differ by half of it.
 LEASE_S = 60.0
+
+# No delay of ours is longer. A row that is due later than this, or leased for longer than a lease lasts, was written
+# under a clock that has been set back since: it would wait for days, until its address has expired.
+FARTHEST_S = LONGEST_DELAY_S * (1 + JITTER) + STORAGE_AWAY_DELAY_S
 
 _MAX_ERROR_LENGTH = 500
 
@@ -43,24 +48,26 @@ class WorkTable:
     """Every method is one transaction; raises what the database raises. Blocks: call it in a thread.
 
     A worker whose lease has lapsed, and whose row is another's, changes nothing: its methods return False.
+
+    Without a `clock` it goes by PostgreSQL's, the same for all processes whatever their own say. SQLite has none.
     """
 
-    def __init__(self, engine: Engine, clock: Clock) -> None:
+    def __init__(self, engine: Engine, clock: Clock | None = None) -> None:
         self._engine = engine
         self._clock = clock
 
     def claim(self, limit: int) -> list[Job]:
         """Leases up to `limit` rows that are due, those that have waited longest first."""
-        now = self._clock()
-        due = (
-            select(recordings.c.session_id)
-            .where(recordings.c.status == "pending", recordings.c.next_attempt_at <= now)
-            .where(recordings.c.leased_until <= now)
-            .order_by(recordings.c.next_attempt_at, recordings.c.session_id)
-            .limit(limit)
-        )
         # Looking costs nobody anything; on SQLite a transaction that may write holds up all the others.
         with read_only(self._engine).connect() as looking:
+            now = self._now(looking)
+            due = (
+                select(recordings.c.session_id)
+                .where(recordings.c.status == "pending", _past(recordings.c.next_attempt_at, now, FARTHEST_S))
+                .where(_past(recordings.c.leased_until, now, 2 * LEASE_S))
+                .order_by(recordings.c.next_attempt_at, recordings.c.session_id)
+                .limit(limit)
+            )
             if looking.execute(due.limit(1)).first() is None:
                 return []
         with self._engine.begin() as tx:
@@ -75,8 +82,8 @@ class WorkTable:
         return [_job(row, histories[row.session_id], until) for row in rows]
 
     def renew(self, job: Job) -> bool:
-        until = self._clock() + int(LEASE_S * _US)
         with self._engine.begin() as tx:
+            until = self._now(tx) + int(LEASE_S * _US)
             kept = tx.execute(_of(job).values(leased_until=until)).rowcount == 1
         if kept:
             job.leased_until = until
@@ -97,8 +104,7 @@ class WorkTable:
 
     def again(self, job: Job, error: str, delay_s: float) -> bool:
         """Not this time: counts an attempt."""
-        at = self._clock() + int(delay_s * _US)
-        return self._end(job, error, status="pending", attempts=job.attempts + 1, next_attempt_at=at)
+        return self._end(job, error, delay_s, status="pending", attempts=job.attempts + 1)
 
     def failed(self, job: Job, error: str) -> bool:
         """The last of its attempts was in vain."""
@@ -109,15 +115,17 @@ class WorkTable:
 
     def postponed(self, job: Job, error: str, delay_s: float) -> bool:
         """Later, without counting an attempt: it was not the recording's fault."""
-        return self._end(job, error, next_attempt_at=self._clock() + int(delay_s * _US))
+        return self._end(job, error, delay_s)
 
     def release(self, job: Job) -> None:
         """Gives the row back as it was."""
         with self._engine.begin() as tx:
             tx.execute(_of(job).values(leased_until=0))
 
-    def _end(self, job: Job, error: str, **values: str | int) -> bool:
+    def _end(self, job: Job, error: str, delay_s: float | None = None, **values: str | int) -> bool:
         with self._engine.begin() as tx:
+            if delay_s is not None:
+                values["next_attempt_at"] = self._now(tx) + int(delay_s * _US)
             # A revision may have brought another URL meanwhile: what was said of the old one doesn't hold for it.
             ended = tx.execute(
                 _of(job)
@@ -128,6 +136,17 @@ class WorkTable:
                 return True
             tx.execute(_of(job).values(leased_until=0))
         return False
+
+    def _now(self, tx: Connection) -> int:
+        if self._clock is not None:
+            return self._clock()
+        if tx.dialect.name == "sqlite":
+            return system_clock()
+        return int(tx.execute(text("SELECT extract(epoch FROM clock_timestamp()) * 1000000")).scalar_one())
+
+
+def _past(time: Column[int], now: int, farthest_s: float) -> ColumnElement[bool]:
+    return or_(time <= now, time > now + int(farthest_s * _US))
 
 
 def _job(row: Row[Any], history: Sequence[Revision], leased_until: int) -> Job:
