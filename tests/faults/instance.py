@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,15 @@ class Instance:
     """Its ports and its data outlive its process. `violations` are the ends of processes that nobody asked for."""
 
     def __init__(
-        self, name: str, directory: Path, servers: str, prefix: str, *, command: Sequence[str] = SERVE, **settings: str
+        self,
+        name: str,
+        directory: Path,
+        servers: str,
+        prefix: str,
+        *,
+        command: Sequence[str] = SERVE,
+        environment: Mapping[str, str] | None = None,
+        **settings: str,
     ) -> None:
         self.name = name
         self.data_dir = directory / name
@@ -60,7 +68,11 @@ class Instance:
             "LOG_FORMAT": "json",
             **{name.upper(): value for name, value in settings.items()},
         }
-        self._environment = {**os.environ, **{f"RINGLOG_{name}": value for name, value in own.items()}}
+        self._environment = {
+            **os.environ,
+            **{f"RINGLOG_{name}": value for name, value in own.items()},
+            **(environment or {}),
+        }
 
     @property
     def url(self) -> str:
