@@ -243,8 +243,13 @@ class Spooler:
                 restored=aside.restored,
                 facts_not_restored=aside.facts,
             )
-        spool.readmit()  # what Kafka refused in another life: somebody may have mended its topic
-        return spool, list(spool.waiting()), sum(1 for _ in spool.refused())
+        try:
+            with suppress(SpoolFull):  # then it stays where it is, and what waits makes room
+                spool.readmit()  # what Kafka refused in another life: somebody may have mended its topic
+            return spool, list(spool.waiting()), sum(1 for _ in spool.refused())
+        except BaseException:
+            spool.close()  # or its lock would stay, and nobody could open it again
+            raise
 
     async def _close(self) -> None:
         spool, self._spool = self._spool, None
