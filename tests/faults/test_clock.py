@@ -95,10 +95,11 @@ async def test_that_of_a_service(
     async with aiohttp.ClientSession(headers={"authorization": f"Bearer {SECRET}"}) as http:
         for turn, ahead_s in enumerate(JUMPS_S):
             clock.show(ahead_s)
-            for number, services in enumerate(((wrong,), (wrong, right), (right, wrong), (wrong, wrong))):
-                for service in services:
-                    session, micros = f"s{number}", 1 + turn * 1000 + number * 10 + len(last)
-                    last[session] = await revised(http, service, session, micros)
+            for final in range(turn, len(JUMPS_S)):  # of each turn there are calls that it is the last one for
+                for services in ((wrong,), (wrong, right), (right, wrong), (wrong, wrong)):
+                    session = f"{final} {'-'.join(service.name for service in services)}"
+                    for service in services:
+                        last[session] = await revised(http, service, session, last.get(session, 0) + 1)
     process = BooksScene(settings, History(settings, 1), tmp_path, ()).process("billing")
     with consuming(process):
         reader = BookReader.open(settings)
