@@ -43,9 +43,9 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def seed(request: pytest.FixtureRequest, say: Callable[[str], None]) -> int:
+def seed() -> int:
     found = int(os.environ.get(SEED) or random.SystemRandom().randrange(10**6))
-    say(f"{SEED}={found}")
+    print(f"{SEED}={found}")  # noqa: T201 - pytest shows it when the test fails
     return found
 
 

@@ -1,6 +1,6 @@
 """`ringlog serve` with its safeguard off: an event counts as durable before anything has been done for it.
 
-Started by path, as a process of its own; the oracle must find out what it loses.
+A process of its own; the oracle must find out what it loses.
 """
 
 import asyncio

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from runtime.kafka import KafkaUnavailable
 from runtime.settings import load_settings
 from runtime.topics import apply
 from service.app import TOPICS
@@ -19,6 +20,8 @@ from tests.faults.proxy import Proxy
 
 # As many as brokers: each leads one partition of each topic.
 PARTITIONS = 3
+
+APPLY_ATTEMPTS = 3
 
 
 class Scene:
@@ -45,7 +48,13 @@ class Scene:
             topic_prefix=self.prefix,
             topic_partitions=PARTITIONS,
         )
-        await apply(settings, topics=TOPICS)
+        for attempt in range(1, APPLY_ATTEMPTS + 1):
+            try:
+                await apply(settings, topics=TOPICS)
+                break
+            except KafkaUnavailable:  # a broker that was asked had not heard of them yet
+                if attempt == APPLY_ATTEMPTS:
+                    raise
         await self.cluster.wait_in_sync()
 
     def instance(
@@ -58,7 +67,7 @@ class Scene:
                 for id_ in self.cluster.ids
             }
         servers = self.cluster.proxied_servers if proxied else self.cluster.bootstrap_servers
-        instance = Instance(name, self._directory, servers, self.prefix, command=command, **settings)
+        instance = Instance(name, self._directory, servers, self.prefix, command=command, environment=None, **settings)
         self._instances.append(instance)
         return instance
 
