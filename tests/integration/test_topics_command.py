@@ -9,6 +9,7 @@ from typer.testing import CliRunner, Result
 from cli.topics import app
 from runtime.settings import Settings
 from schemas.topics import CATALOGUE
+from tests.logging_restored import logs_restored
 
 
 class Command:
@@ -22,7 +23,8 @@ class Command:
         }
 
     def __call__(self, *arguments: str) -> Result:
-        return CliRunner().invoke(app, arguments, env=self._environment)
+        with logs_restored():
+            return CliRunner().invoke(app, arguments, env=self._environment)
 
     def json(self, *arguments: str) -> Any:
         return json.loads(self(*arguments, "--json").stdout)

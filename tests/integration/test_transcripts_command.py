@@ -12,6 +12,7 @@ from consumers.search import find, read
 from consumers.transcripts import Transcripts
 from runtime.settings import Settings, load_settings
 from tests.ended_calls import ended
+from tests.logging_restored import logs_restored
 
 ESCAPE = "\x1b[31mred"
 
@@ -56,7 +57,8 @@ HOSTILE = [
 
 def ringlog(settings: Settings, *arguments: str) -> Result:
     env = {"RINGLOG_DATABASE_URL": settings.database_url, "RINGLOG_DATA_DIR": str(settings.data_dir)}
-    return CliRunner().invoke(app, arguments, env=env, catch_exceptions=False)
+    with logs_restored():
+        return CliRunner().invoke(app, arguments, env=env, catch_exceptions=False)
 
 
 def sessions(settings: Settings, words: str, limit: int = 20) -> list[tuple[str, int]]:
