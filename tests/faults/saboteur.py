@@ -12,16 +12,18 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection
 
 from cli.main import main as ringlog
 from consumers import database, outbox, positions, process, reader
+from consumers.billing import Billing
 from consumers.effects import Effects
 from consumers.positions import Move
 from consumers.reader import Reader
-from consumers.recordings import backoff, downloader, work_table
+from consumers.recordings import Recordings, backoff, downloader, work_table
 from consumers.recordings.storage import Storage
 from consumers.tables import positions as positions_table
+from consumers.transcripts import Transcripts
 from runtime.kafka import make_consumer
 from tests.faults.counting import NAME, Counting
 
@@ -77,7 +79,8 @@ class Sabotage(msgspec.Struct, frozen=True, omit_defaults=True):
             case "polled":
                 _before(Effects, "of", strike)
             case "committing":
-                event.listen(Engine, "commit", lambda _connection: strike())
+                for consumer in (Billing, Transcripts, Recordings, Counting):
+                    _after(consumer, "handle", strike)
             case "committed":
                 _before(Reader, "moved", strike)
             case "published":
@@ -111,6 +114,18 @@ def _before(owner: type, name: str, strike: _Strike, when: Callable[..., bool] =
         if when(*args, **kwargs):
             strike()
         return original(*args, **kwargs)
+
+    setattr(owner, name, wrapped)
+
+
+def _after(owner: type, name: str, strike: _Strike) -> None:
+    original = getattr(owner, name)
+
+    @functools.wraps(original)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
+        strike()
+        return result
 
     setattr(owner, name, wrapped)
 
