@@ -202,7 +202,7 @@ class Spooler:
     async def _open(self) -> None:
         self._lost = False
         try:
-            spool, waiting, refused = await in_thread(self._opened)
+            spool, backlog, refused = await in_thread(self._opened)
         except Exception as error:
             busy = isinstance(error, SpoolBusy)
             reason = str(error) if busy else f"{self._directory} can't be opened: {error or type(error).__name__}"
@@ -210,14 +210,12 @@ class Spooler:
             return
         self._spool = spool
         self.refused = refused
-        partitions = self.backlog.partitions
-        self.backlog = Backlog()
-        self.backlog.place(partitions)
-        self.backlog.add(waiting)
+        backlog.place(self.backlog.partitions)
+        self.backlog = backlog
         self._deletes, self._refuses = [], []
         self._why_not = ""
-        if waiting:
-            self._log.info("the spool has events for Kafka", events=len(waiting), bytes=self.backlog.bytes)
+        if backlog.events:
+            self._log.info("the spool has events for Kafka", events=backlog.events, bytes=backlog.bytes)
         self._on_opened()
 
     async def _probe(self) -> None:
@@ -232,7 +230,7 @@ class Spooler:
         else:
             self._usable()
 
-    def _opened(self) -> tuple[Spool, list[Waiting], int]:
+    def _opened(self) -> tuple[Spool, Backlog, int]:
         spool = Spool(self._directory, self._max_bytes)
         if (aside := spool.set_aside) is not None:
             SPOOL_ERRORS.labels("damaged").inc()
@@ -246,7 +244,9 @@ class Spooler:
         try:
             with suppress(SpoolFull):  # then it stays where it is, and what waits makes room
                 spool.readmit()  # what Kafka refused in another life: somebody may have mended its topic
-            return spool, list(spool.waiting()), sum(1 for _ in spool.refused())
+            backlog = Backlog()
+            backlog.add(spool.waiting())
+            return spool, backlog, sum(1 for _ in spool.refused())
         except BaseException:
             spool.close()  # or its lock would stay, and nobody could open it again
             raise

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.structs import TopicPartition
 
@@ -18,11 +19,12 @@ from schemas.event import ENDED, headers_of
 from schemas.topics import CALLS_ENDED, CALLS_PREFETCH, CALLS_REJECTED, Topic
 from service import health
 from service.app import TOPICS
-from service.journal import Entry, Journal, NotDurable
+from service.journal import Entry, Journal, NotDurable, drainer, spooler
 from service.journal.lane import ACK_DEADLINE_S
 from service.journal.layout import DATA_FILE
 from service.journal.sealed import MAGIC
 from service.journal.spool_lock import SpoolLock
+from service.journal.spooler import Spooler
 from tests.edge import EMPTY, Edge, call, metric, records_of, running
 from tests.faults.hanging_disk import HangingDisk, hanging_disk
 from tests.faults.small_disk import small_disk
@@ -161,14 +163,55 @@ async def test_a_producer_that_is_broken_is_replaced_while_calls_go_on_and_nobod
     assert set(names) <= set(await ids_in(settings))
 
 
+async def test_a_producer_that_goes_silent_while_the_spool_is_emptied_is_replaced(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drainer, "DELIVERY_DEADLINE_S", 0.5)
+    monkeypatch.setattr(drainer, "LATE_S", 1.0)
+    async with journal_of(settings, connected=False) as journal:
+        await asyncio.gather(*(journal.publish(entry(f"{n}")) for n in range(10)))
+        connected = journal.connected
+
+        def connected_to_nobody(producer: AIOKafkaProducer, partitions: dict[str, int]) -> None:
+            journal._connection._owner.connected = connected  # type: ignore[method-assign]
+            connected(producer, partitions)
+            silent(journal, settings)
+
+        journal._connection._owner.connected = connected_to_nobody  # type: ignore[method-assign]
+        await apply(settings)
+        await until(lambda: journal.is_connected)
+        await until(is_drained)
+    assert await ids_in(settings) == [str(n) for n in range(10)]
+
+
+async def test_to_be_flushed_no_partition_waits_for_what_others_commit_meanwhile(tmp_path: Path) -> None:
+    subject, stop = Spooler(tmp_path / "spool", 2**28, lambda: None), asyncio.Event()
+    task = asyncio.create_task(subject.run(stop))
+
+    async def keep_spooling() -> None:
+        while not stop.is_set():
+            await subject.append([entry("others")])
+
+    spooling = [asyncio.create_task(keep_spooling()) for _ in range(8)]
+    await until(lambda: subject.backlog.events > 0)
+    for _ in range(5):
+        mine = subject.append([entry("mine")])
+        async with asyncio.timeout(SLACK_S):
+            await subject.flushed()
+        assert mine.done()
+    stop.set()
+    await asyncio.gather(task, *spooling)
+    await subject.close()
+
+
 async def test_what_waits_for_its_commit_when_kafka_comes_is_not_overtaken(
     settings: Settings, hanging: HangingDisk
 ) -> None:
     on_disk = settings.model_copy(update={"data_dir": hanging.path / "data"})
     async with journal_of(on_disk, connected=False) as journal:
-        await journal.publish(entry("0"))
+        await until(lambda: metric("ringlog_spool_usable") == 1)
         with hanging.hanging():
-            publishing = [asyncio.create_task(journal.publish(entry(f"{n}"))) for n in range(1, 4)]
+            publishing = [asyncio.create_task(journal.publish(entry(f"{n}"))) for n in range(4)]
             await apply(settings)
             await until(lambda: journal.is_connected)
             publishing += [asyncio.create_task(journal.publish(entry(f"{n}"))) for n in range(4, 8)]
@@ -179,8 +222,9 @@ async def test_what_waits_for_its_commit_when_kafka_comes_is_not_overtaken(
 
 
 async def test_a_disk_that_hangs_keeps_nobody_waiting_and_nothing_from_kafka(
-    settings: Settings, hanging: HangingDisk
+    settings: Settings, hanging: HangingDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(spooler, "COMMIT_DEADLINE_S", 1.5)
     on_disk = settings.model_copy(update={"data_dir": hanging.path / "data"})
 
     async def outcome(journal: Journal, name: str) -> tuple[bool, float]:
@@ -197,12 +241,12 @@ async def test_a_disk_that_hangs_keeps_nobody_waiting_and_nothing_from_kafka(
             waiting = [asyncio.create_task(outcome(journal, "first"))]
             await asyncio.sleep(0.5)
             waiting.append(asyncio.create_task(outcome(journal, "second")))
-            await asyncio.sleep(6)
+            await asyncio.sleep(2.5)
             assert not journal.accepts
             assert "has not answered" in journal.reasons()["spool"]
             waiting.append(asyncio.create_task(outcome(journal, "third")))
             await asyncio.sleep(0.1)
-            assert [(took, took_s < 6) for took, took_s in [task.result() for task in waiting]] == [(False, True)] * 3
+            assert [(took, took_s < 2.5) for took, took_s in [task.result() for task in waiting]] == [(False, True)] * 3
             await apply(settings)
             await until(lambda: journal.accepts)
             await journal.publish(entry("past-the-disk"))
