@@ -104,10 +104,13 @@ class Downloader:
             raise
         try:
             await write_down()
-        except SQLAlchemyError as error:
+        except Exception as error:
             # The lease lapses, and whoever has the row next finds the object. One row must not end all the others.
-            say = self._say(job).warning if is_unavailable(error) else self._say(job).error
-            say("an attempt could not be written down", error=type(error).__name__)
+            if is_unavailable(error):
+                self._say(job).warning("an attempt could not be written down", error=type(error).__name__)
+            else:
+                where = traceback.format_tb(error.__traceback__)
+                self._say(job).error("an attempt can't be written down", error=type(error).__name__, where=where)
 
     async def _attempt(self, job: Job) -> _Outcome:
         """Returns what is to be written down. Keeps the lease while it lasts."""

@@ -12,10 +12,11 @@ from aiohttp import web
 from sqlalchemy import text, update
 
 from consumers.recordings import fetcher
-from consumers.recordings.backoff import MAX_ATTEMPTS, STORAGE_AWAY_DELAY_S
+from consumers.recordings.backoff import LONGEST_DELAY_S, MAX_ATTEMPTS, STORAGE_AWAY_DELAY_S
 from consumers.recordings.storage import StoredSound
 from consumers.recordings.work_table import LEASE_S, WorkTable
 from consumers.tables import recordings
+from runtime.clock import system_clock
 from runtime.logs import configure_logs
 from schemas.derived import RecordingStored
 from schemas.event import RECORDED, Record
@@ -221,6 +222,52 @@ async def test_sound_under_the_name_by_a_later_revision_is_found(books: Books, s
     assert books.rows() == before
     assert list(books.files()) == ["_-agent/2026/01/01/s1.wav"]
     assert sounds.asked() == ["/1"]
+
+
+def test_what_a_wrong_clock_wrote_does_not_wait_for_it_to_come_true(books: Books) -> None:
+    """One row is due, the other leased, further ahead than anything of ours can be."""
+    books.hear(called("s1", "https://sound.example/1"), called("s2", "https://sound.example/2"))
+    table = WorkTable(books.engine, books.clock)
+    books.pass_time(86_400)
+    one, _leased = table.claim(2)
+    assert table.again(one, "not yet", LONGEST_DELAY_S)
+    assert table.claim(2) == []
+    books.pass_time(-86_400)
+    assert {job.session_id for job in table.claim(2)} == {"s1", "s2"}
+
+
+def test_without_a_clock_of_its_own_it_goes_by_the_databases(books: Books) -> None:
+    """Where there is one: SQLite has none, and only one process."""
+    books.hear(called("s1", "https://sound.example/1"))
+    (job,) = WorkTable(books.engine).claim(1)
+    now = system_clock()
+    if books.engine.dialect.name == "postgresql":
+        with books.engine.connect() as tx:
+            now = int(tx.execute(text("SELECT extract(epoch FROM clock_timestamp()) * 1000000")).scalar_one())
+    assert 0 <= now + LEASE_S * 1_000_000 - job.leased_until < 10_000_000
+
+
+async def test_what_a_killed_download_left_is_removed_by_the_next(books: Books, sounds: SoundServer) -> None:
+    sounds.paths["/1"] = WAV
+    left = books.folder / f"{OBJECT}#1"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(WAV[:100])
+    books.hear(called("s1", sounds.url("/1")))
+    async with books.downloading():
+        await books.until("s1", status="stored")
+    assert books.files() == {OBJECT: WAV}
+
+
+async def test_a_row_that_can_not_be_written_ends_no_others(books: Books, sounds: SoundServer) -> None:
+    """Such as one whose caller is no JSON: the event of its storing can't be made."""
+    sounds.paths |= {"/1": WAV, "/2": WAV}
+    books.hear(called("s1", sounds.url("/1")))
+    books.write(update(recordings).values(caller="no JSON"))
+    books.hear(called("s2", sounds.url("/2")))
+    async with books.downloading():
+        await books.until("s2", status="stored")
+        await asyncio.sleep(0.5)
+    assert books.row("s1")["status"] == "pending"
 
 
 async def test_the_row_of_a_dead_worker_is_taken_over(books: Books, sounds: SoundServer) -> None:

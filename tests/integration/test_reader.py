@@ -1,0 +1,74 @@
+"""One life of a consumer's client: when it is given up, and what is left of it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka.errors import KafkaTimeoutError
+
+from consumers import database, reader
+from consumers.billing import Billing
+from consumers.reader import Reader, Stalled
+from runtime.local_kafka import LocalKafka
+from runtime.settings import Settings
+from runtime.topics import apply
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Reader]:
+    """One that knows its partitions."""
+    await asyncio.to_thread(database.migrate, settings)
+    engine = database.open_engine(settings)
+    reading = Reader(settings, Billing(), engine)
+    try:
+        await reading.open()
+        async with asyncio.timeout(20):
+            while not reading.is_reading:
+                await reading.poll()
+        yield reading
+    finally:
+        await reading.close()
+        engine.dispose()
+
+
+@pytest.mark.usefixtures("topics")
+async def test_a_lag_that_can_not_be_measured_is_borne_for_as_long_as_a_stall(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A partition without a leader: Kafka answers nothing of it, and goes on with the others."""
+    monkeypatch.setattr(reader, "WATCH_EVERY_S", 0.1)
+    monkeypatch.setattr(reader, "STALLED_AFTER_S", 2.0)
+
+    async def refused(*_: Any) -> Any:
+        raise KafkaTimeoutError
+
+    async with opened(settings) as reading:
+        reading._kafka.end_offsets = refused
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(Stalled):
+            while True:
+                await reading.poll()
+        assert asyncio.get_running_loop().time() - began >= 1.9
+
+
+async def test_a_client_whose_broker_froze_leaves_no_task_and_no_connection_behind(
+    settings: Settings, tmp_path: Path
+) -> None:
+    with LocalKafka(tmp_path / "broker") as kafka:
+        own = settings.model_copy(update={"kafka_bootstrap_servers": kafka.bootstrap_servers, "topic_replication": 1})
+        await apply(own)
+        tasks, connections = asyncio.all_tasks(), sockets()
+        async with opened(own):
+            kafka.pause()
+        # What was cancelled ends with the loop's next turns.
+        async with asyncio.timeout(5):
+            while asyncio.all_tasks() != tasks or sockets() != connections:  # noqa: ASYNC110 - of a library
+                await asyncio.sleep(0.05)
+        kafka.resume()
+
+
+def sockets() -> int:
+    return sum(1 for it in Path("/proc/self/fd").iterdir() if it.is_symlink() and "socket" in str(it.readlink()))
