@@ -13,6 +13,7 @@ from aiokafka.errors import CommitFailedError
 from aiokafka.protocol.admin import DeleteGroupsRequest
 
 from runtime.kafka import make_admin, make_consumer, start_within, stop_within
+from runtime.local_kafka import LocalKafka
 from runtime.settings import Settings
 from tests.faults.books_scene import SETTLE_S, BooksScene, books_settings, prepare, until
 from tests.faults.consumer_process import ConsumerProcess, consuming, kill_all
@@ -21,6 +22,8 @@ from tests.faults.quick_kafka import QUICK_MS
 from tests.faults.saboteur import Point, Sabotage
 
 BOOKS = ("billing", "transcripts")
+
+FROZEN_BROKER_S = 25.0
 
 NON_EMPTY_GROUP = 68  # Kafka's answer to whoever deletes the offsets of a group that is at work
 
@@ -205,3 +208,20 @@ async def test_killed_at_any_moment(scene: BooksScene, kills: int) -> None:
         await feeding
         await scene.settled()
         assert await scene.wrong() == []
+
+
+@pytest.mark.slow
+async def test_the_broker_that_coordinates_dies_and_hangs(tmp_path: Path, new_database: Callable[[], str]) -> None:
+    """Killed and started again; then frozen for longer than anybody waits for an answer."""
+    with LocalKafka(tmp_path / "broker") as kafka:
+        scene = await prepared(kafka.bootstrap_servers, new_database(), tmp_path, 150)
+        with consuming(*(scene.process(name) for name in (*BOOKS, "counting") for _ in range(2))):
+            await scene.history.put(100)
+            await asyncio.to_thread(kafka.restart)
+            await scene.history.put(100)
+            kafka.pause()
+            await asyncio.sleep(FROZEN_BROKER_S)
+            kafka.resume()
+            await scene.history.put()
+            await scene.settled(2 * SETTLE_S)
+            assert await scene.wrong() == []
