@@ -20,8 +20,7 @@ from schemas.derived import RecordingStored
 from schemas.event import RECORDED, event_id
 from schemas.topics import RECORDINGS_STORED
 
-# How long a row stays with a worker that has died. It is renewed several times in that time, so it may be short; the
-# clocks of two machines may differ by half of it.
+# How long a row stays with a worker that has died. It is renewed several times in that time, so it may be short.
 LEASE_S = 60.0
 
 # No delay of ours is longer. A row that is due later than this, or leased for longer than a lease lasts, was written
