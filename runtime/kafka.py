@@ -7,7 +7,8 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import BrokerResponseError, kafka_errors
+from aiokafka.conn import AIOKafkaConnection, CloseReason
+from aiokafka.errors import BrokerResponseError, KafkaConnectionError, kafka_errors
 from aiokafka.helpers import create_ssl_context
 
 from runtime.logs import logger
@@ -35,6 +36,22 @@ class InvalidRecord(BrokerResponseError):  # type: ignore[misc]
 
 # aiokafka does not know it, and would call it unknown, which might be anything.
 kafka_errors[InvalidRecord.errno] = InvalidRecord
+
+
+_send = AIOKafkaConnection.send
+
+
+def _send_or_close(self: AIOKafkaConnection, *request: Any, **options: Any) -> Any:
+    """A connection that is gone is an `OSError` for asyncio, which aiokafka expects, and a `RuntimeError` for uvloop:
+    that would end, unseen, the task of a client that keeps its knowledge of the cluster, and the client with it."""
+    try:
+        return _send(self, *request, **options)
+    except RuntimeError as error:
+        self.close(reason=CloseReason.CONNECTION_BROKEN)
+        raise KafkaConnectionError(f"the connection to {self.host}:{self.port} is closed") from error
+
+
+AIOKafkaConnection.send = _send_or_close
 
 
 class KafkaUnavailable(ConnectionError):
@@ -162,12 +179,12 @@ async def _abandon(client: AIOKafkaProducer | AIOKafkaConsumer | AIOKafkaAdminCl
     # The sender, when it is cancelled, waits for its requests. Without a connection they end at once, but then they
     # wait for news of the cluster, which nobody will ask for any more.
     await client.client.close()
-    if (news := client.client._md_update_fut) is None:
-        news = client.client._md_update_fut = asyncio.get_running_loop().create_future()
-    if not news.done():
-        news.set_result(False)
-    if sender is not None:
-        await asyncio.wait({sender})
+    while sender is not None and not sender.done():  # one after the other may ask for news
+        if (news := client.client._md_update_fut) is None:
+            news = client.client._md_update_fut = asyncio.get_running_loop().create_future()
+        if not news.done():
+            news.set_result(False)
+        await asyncio.wait({sender}, timeout=0.05)
 
 
 def _cancel_tasks_of(consumer: AIOKafkaConsumer) -> None:

@@ -13,6 +13,7 @@ from aiokafka.errors import (
     KafkaError,
     TopicAlreadyExistsError,
     TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
     for_code,
 )
 
@@ -252,8 +253,16 @@ class _Cluster:
 
     async def _configs(self, names: Iterable[str]) -> _Configs:
         resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
-        if not resources:
-            return {}
+        async with asyncio.timeout(VISIBLE_DEADLINE_S):
+            while resources:
+                try:
+                    return await self._described(resources)
+                except UnknownTopicOrPartitionError:
+                    # Another broker has just told us of them. This one has not heard of them yet.
+                    await asyncio.sleep(_POLL_S)
+        return {}
+
+    async def _described(self, resources: Sequence[ConfigResource]) -> _Configs:
         configs: _Configs = {}
         for response in await self._admin.describe_configs(resources):
             _raise_errors((resource[3], resource[0], resource[1]) for resource in response.resources)

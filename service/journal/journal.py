@@ -209,10 +209,12 @@ class Journal:
         return lane
 
     def _drain_backlog(self) -> None:
-        """A drain for each place where something waits."""
+        """A drain for each place where something waits, always."""
+        if self._stopping:
+            return
         for place in self._spooler.backlog.places:
             lane = self._lanes.get(place) or self._new_lane(self._topics[place[0]], place)
-            if not lane.is_open:
+            if lane not in self._drains:
                 self._open(lane, "the spool goes first")
         for lane in self._lanes.values():
             if lane.is_open:

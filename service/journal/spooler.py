@@ -64,10 +64,10 @@ class Spooler:
     `why_not` says what a person should know; it is tried again until it works.
     """
 
-    def __init__(self, directory: Path, max_bytes: int, on_opened: Callable[[], None]) -> None:
-        """`on_opened` is called when the backlog is another one, or holds what was given up already."""
+    def __init__(self, directory: Path, max_bytes: int, on_backlog: Callable[[], None]) -> None:
+        """`on_backlog` is called when something waits in a place where nothing did."""
         self._directory = directory
-        self._on_opened = on_opened
+        self._on_backlog = on_backlog
         self._max_bytes = max_bytes
         self._log = logger("service.spool")
         self._spool: Spool | None = None
@@ -216,7 +216,7 @@ class Spooler:
         self._why_not = ""
         if backlog.events:
             self._log.info("the spool has events for Kafka", events=backlog.events, bytes=backlog.bytes)
-        self._on_opened()
+        self._on_backlog()
 
     async def _probe(self) -> None:
         """Perhaps nobody has an event for it, and readiness must tell the truth."""
@@ -304,9 +304,10 @@ class Spooler:
             self._usable()
         aside = {index for index, _ in round_.refusals}
         self.refused += len(aside)
+        places = len(self.backlog.places)
         self.backlog.add(one for index, one in enumerate(waiting) if index not in aside)
-        if waiting and round_.done.done():  # given up, and nobody may look for them any more
-            self._on_opened()
+        if len(self.backlog.places) > places:
+            self._on_backlog()
         self._settle(round_, None)
 
     async def _hang(self, committing: "asyncio.Task[Any]", round_: _Round) -> None:

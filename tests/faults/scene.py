@@ -6,7 +6,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from runtime.kafka import KafkaUnavailable
 from runtime.settings import load_settings
 from runtime.topics import apply
 from service.app import TOPICS
@@ -20,8 +19,6 @@ from tests.faults.proxy import Proxy
 
 # As many as brokers: each leads one partition of each topic.
 PARTITIONS = 3
-
-APPLY_ATTEMPTS = 3
 
 
 class Scene:
@@ -48,13 +45,7 @@ class Scene:
             topic_prefix=self.prefix,
             topic_partitions=PARTITIONS,
         )
-        for attempt in range(1, APPLY_ATTEMPTS + 1):
-            try:
-                await apply(settings, topics=TOPICS)
-                break
-            except KafkaUnavailable:  # a broker that was asked had not heard of them yet
-                if attempt == APPLY_ATTEMPTS:
-                    raise
+        await apply(settings, topics=TOPICS)
         await self.cluster.wait_in_sync()
 
     def instance(
