@@ -18,7 +18,9 @@ DATA_FILE = "data.mdb"
 # One environment, two databases, and in the unnamed one the mark.
 _WAITING = b"waiting"  # key of an event -> sealed event
 _REFUSED = b"refused"  # the same, of those that Kafka goes on refusing
-_MARK_KEY = b"mark"
+MARK_KEY = b"mark"
+
+DATABASES = (_WAITING, _REFUSED)
 
 _MAGIC = bytes.fromhex("fbf5fec0fdf9ff86")
 _MARK = struct.Struct(">8sQQI")
@@ -56,12 +58,12 @@ def open_databases(env: Any) -> Databases:
 def put_mark(tx: Any, next_seq: int) -> None:
     """In every commit."""
     head = _MARK.pack(_MAGIC, tx.id(), next_seq, 0)[:-4]
-    tx.put(_MARK_KEY, head + zlib.crc32(head).to_bytes(4, "big"))
+    tx.put(MARK_KEY, head + zlib.crc32(head).to_bytes(4, "big"))
 
 
 def mark_of(tx: Any) -> Mark:
     """Raises `SpoolDamaged`."""
-    return _unpack(bytes(tx.get(_MARK_KEY, b"")))
+    return unpack_mark(bytes(tx.get(MARK_KEY, b"")))
 
 
 def check_marks(file: Path, page_bytes: int) -> None:
@@ -80,13 +82,13 @@ def check_marks(file: Path, page_bytes: int) -> None:
             page = os.pread(opened, page_bytes, root * page_bytes)
             upper = _PAGE.unpack_from(page)[-1]
             found = page.find(_MAGIC, upper)
-            if found < 0 or _unpack(page[found : found + _MARK.size]).commit != commit:
+            if found < 0 or unpack_mark(page[found : found + _MARK.size]).commit != commit:
                 raise SpoolDamaged(f"commit {commit} is not the one that was written there")
     finally:
         os.close(opened)
 
 
-def _unpack(packed: bytes) -> Mark:
+def unpack_mark(packed: bytes) -> Mark:
     """Raises `SpoolDamaged`."""
     if len(packed) < _MARK.size:
         raise SpoolDamaged("the mark of a commit is missing")

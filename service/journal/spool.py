@@ -11,6 +11,7 @@ import lmdb
 import msgspec
 
 from runtime.clock import Clock, system_clock
+from schemas.partition import murmur2
 from schemas.topics import CATALOGUE
 from service.journal.entry import Entry
 from service.journal.layout import DATA_FILE, mark_of, open_databases, put_mark
@@ -36,6 +37,7 @@ _REFUSED_A_COMMIT = 100
 _MAX_REASON_CHARACTERS = 1000
 
 _TOPICS = {topic.name: topic for topic in CATALOGUE}
+_KNOWN = tuple(name.encode() for name in _TOPICS)  # with which nearly every key ends
 
 
 class Waiting(NamedTuple):
@@ -178,9 +180,9 @@ class Spool:
 
     def _refuse_unknown(self) -> None:
         """What a ringlog of another version left: nobody here could publish it, and it must not be lost."""
-        unknown = [
-            (found.seq, f"there is no topic {found.topic}") for found in self.waiting() if found.topic not in _TOPICS
-        ]
+        keys = [key for found in self._looks(self._waiting) for key, _ in found if not key.endswith(_KNOWN)]
+        places = [parts_of(key) for key in keys]
+        unknown = [(seq, f"there is no topic {topic}") for seq, _, topic in places if topic not in _TOPICS]
         for start in range(0, len(unknown), _REFUSED_A_COMMIT):
             self.commit(refuse=unknown[start : start + _REFUSED_A_COMMIT])
 
@@ -246,6 +248,7 @@ class Spool:
 def _sealed_event(seq: int, entry: Entry) -> SealedEvent:
     return SealedEvent(
         seq=seq,
+        hash=murmur2(entry.partition_by),
         topic=entry.topic.name,
         partition_by=entry.partition_by,
         key=entry.key,

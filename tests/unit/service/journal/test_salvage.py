@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from schemas.partition import murmur2
 from schemas.topics import CALLERS_FACTS, CALLS_ENDED
 from service.journal.restored import Restored, restore
 from service.journal.salvage import frame_at, frames_in
@@ -18,7 +19,10 @@ MIB = 1024 * 1024
 
 
 def event(seq: int, value: bytes = b"{}", topic: str = CALLS_ENDED.name) -> SealedEvent:
-    return SealedEvent(seq=seq, topic=topic, partition_by=b"caller", key=b"key", value=value, headers=[("h", b"v")])
+    by = b"caller"
+    return SealedEvent(
+        seq=seq, hash=murmur2(by), topic=topic, partition_by=by, key=b"key", value=value, headers=[("h", b"v")]
+    )
 
 
 def test_frames_are_found_between_anything(tmp_path: Path) -> None:

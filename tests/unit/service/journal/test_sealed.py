@@ -7,6 +7,7 @@ from service.journal.sealed import (
     HEADER_BYTES,
     MAGIC,
     SealedEvent,
+    check,
     key_of,
     length_of_frame,
     parts_of,
@@ -18,6 +19,7 @@ from service.journal.spool_errors import SpoolDamaged
 
 EVENT = SealedEvent(
     seq=7,
+    hash=murmur2(b"\x00caller\xff"),
     topic="calls.ended",
     partition_by=b"\x00caller\xff",
     key=b"key",
@@ -26,9 +28,17 @@ EVENT = SealedEvent(
     reason="",
     refused_at=0,
 )
-EMPTY = SealedEvent(seq=0, topic="", partition_by=b"", key=None, value=None, headers=[])
+EMPTY = SealedEvent(seq=0, hash=0, topic="", partition_by=b"", key=None, value=None, headers=[])
 REFUSED = SealedEvent(
-    seq=2**63, topic="t", partition_by=b"p", key=b"", value=b"", headers=[], reason="größer", refused_at=1
+    seq=2**63,
+    hash=murmur2(b"p"),
+    topic="t",
+    partition_by=b"p",
+    key=b"",
+    value=b"",
+    headers=[],
+    reason="größer",
+    refused_at=1,
 )
 
 
@@ -41,6 +51,17 @@ def test_what_is_sealed_is_read_again(event: SealedEvent) -> None:
     assert unseal(memoryview(frame)) == event
 
 
+@pytest.mark.parametrize("event", [EVENT, EMPTY, REFUSED])
+def test_it_is_sound_under_its_own_key_only(event: SealedEvent) -> None:
+    frame, key = seal(event), key_of(event)
+    check(key, frame)
+    for bit in range(len(key) * 8):
+        wrong = bytearray(key)
+        wrong[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(SpoolDamaged):
+            check(bytes(wrong), frame)
+
+
 def test_no_flipped_bit_is_read() -> None:
     frame = seal(EVENT)
     for bit in range(len(frame) * 8):
@@ -48,6 +69,8 @@ def test_no_flipped_bit_is_read() -> None:
         damaged[bit // 8] ^= 1 << bit % 8
         with pytest.raises(SpoolDamaged):
             unseal(bytes(damaged))
+        with pytest.raises(SpoolDamaged):
+            check(key_of(EVENT), bytes(damaged))
 
 
 def test_nothing_cut_or_added_is_read() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from schemas.partition import murmur2
 from schemas.topics import CALLERS_FACTS
+from service.journal.check import check
 from service.journal.layout import DATA_FILE
 from service.journal.sealed import MAGIC, length_of_frame, seq_key
 from service.journal.spool import Spool, SpoolDamaged
@@ -121,28 +122,34 @@ def _damage_each(small: Path, places: Iterable[int], change: Callable[[int], int
 
 
 def test_a_flipped_byte_anywhere_kills_nobody_and_costs_at_most_the_event_it_is_in(small: Path) -> None:
+    """What is found to be damaged, `test_check` asks for thousands of bytes; this is about what becomes of it then."""
     size = (small / DATA_FILE).stat().st_size
-    # Where commits begin, and once or twice in every page of the rest.
-    places = [*range(17, 168, 29), *range(PAGE + 24, PAGE + 168, 24), *range(2 * PAGE, size, 2801)]
+    places = [144, PAGE + 128, *range(2 * PAGE, size, 8803)]
     outcomes = _damage_each(small, places, lambda byte: byte ^ 0xFF)
     assert 0 < sum(outcomes) < len(outcomes)  # both were seen: damage that matters, and damage that does not
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("mask", [0xFF, 0x04])
-def test_a_flipped_byte_at_hundreds_of_places(small: Path, mask: int) -> None:
+def test_a_flipped_byte_at_many_places(small: Path, mask: int) -> None:
     size = (small / DATA_FILE).stat().st_size
-    outcomes = _damage_each(small, range(0, size, 97), lambda byte: byte ^ mask)
+    # Where commits begin, and once or twice in every page of the rest.
+    places = [*range(17, 168, 29), *range(PAGE + 24, PAGE + 168, 24), *range(2 * PAGE, size, 2801)]
+    outcomes = _damage_each(small, places, lambda byte: byte ^ mask)
     assert 0 < sum(outcomes) < len(outcomes)
 
 
-def test_a_wrong_bit_in_the_number_of_a_commit_does_not_undo_it(small: Path) -> None:
+@pytest.mark.parametrize("bit", range(8))
+def test_a_wrong_bit_in_the_number_of_a_commit_does_not_undo_it(small: Path, bit: int) -> None:
     """LMDB would take the commit before it for the last: sound in itself, and an event short."""
     number_at = 144  # in either of the first two pages: `mm_txnid`
-    for at in (number_at, PAGE + number_at):
-        _damage_each(small, [at, at + 1], lambda byte: byte ^ 0x02)
-        _damage_each(small, [at, at + 1], lambda byte: byte ^ 0x08)
+    sound = (small / DATA_FILE).read_bytes()
+    for at in (number_at, number_at + 1, PAGE + number_at, PAGE + number_at + 1):
+        damaged = bytearray(sound)
+        damaged[at] ^= 1 << bit
+        (small / DATA_FILE).write_bytes(damaged)
+        with pytest.raises(SpoolDamaged):
+            check(small)
 
 
 @pytest.mark.parametrize("length", [1, 100, PAGE, PAGE + 200, 2 * PAGE, 5 * PAGE, -PAGE, -1])
@@ -160,14 +167,34 @@ def test_a_truncated_file_is_set_aside_and_what_is_left_of_it_restored(small: Pa
         spool.close()
 
     assert _in_a_child(work) == 0
-    # A page at the end that is free may be missing: nobody reads it.
-    assert [(aside / DATA_FILE).read_bytes() for aside in set_aside(small)] == ([] if whole == LEFT else [content])
+    assert [(aside / DATA_FILE).read_bytes() for aside in set_aside(small)] == [content]
+
+
+def test_free_pages_at_the_end_may_be_missing(directory: Path) -> None:
+    spool = Spool(directory, MAX_BYTES)
+    fill(spool, range(10))
+    fill(spool, [10], size=100 * PAGE)
+    spool.commit(delete=[11])
+    for seq in range(1, 6):  # each begins in a page that an earlier one has left
+        spool.commit(delete=[seq])
+    spool.close()
+    os.truncate(directory / DATA_FILE, 50 * PAGE)
+    spool = Spool(directory, MAX_BYTES)
+    assert spool.set_aside is None
+    assert numbers(spool) == list(range(5, 10))
+    fill(spool, range(100, 200))
+    assert numbers(spool) == [*range(5, 10), *range(100, 200)]
+    spool.close()
 
 
 def _is_in(content: bytes, number: int) -> bool:
-    value = entry(number, _SIZES.get(number, 300)).value
+    return _value(number, _SIZES.get(number, 300)) in content
+
+
+def _value(number: int, size: int = 3000) -> bytes:
+    value = entry(number, size).value
     assert value is not None
-    return value in content
+    return value
 
 
 _SIZES = {8: 3000, 9: 3000, 10: 9000, 11: 1500}
@@ -288,7 +315,7 @@ def test_an_event_that_lies_where_another_one_should_is_not_taken_for_it(directo
     spool.close()
     again = Spool(directory, MAX_BYTES)
     assert again.set_aside is not None
-    assert again.set_aside.reason == "event 2 lies where another one should"
+    assert again.set_aside.reason == "an event does not match its checksum"  # which holds for its place, too
     assert numbers(again) == [1, 2]
     again.close()
 
