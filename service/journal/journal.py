@@ -12,10 +12,11 @@ from runtime.metrics import EVENTS_DROPPED, EVENTS_FAILED, EVENTS_WAITING, LANES
 from runtime.settings import Settings
 from schemas.topics import Topic
 from service.journal.backlog import Place, hash_of, partition_of
+from service.journal.batch import Batch
 from service.journal.connection import Connection
 from service.journal.drainer import Drainer
 from service.journal.entry import Entry, NotDurable
-from service.journal.lane import ACK_DEADLINE_S, Batch, Lane, Unacknowledged
+from service.journal.lane import ACK_DEADLINE_S, Lane, Unacknowledged
 from service.journal.spooler import RETRY_S, Spooler
 
 # Prefetch events gather for this long: nobody waits for them, and a batch of fifty costs little more than one event.
@@ -95,8 +96,7 @@ class Journal:
         except NotDurable:
             EVENTS_FAILED.labels(entry.topic.name).inc()
             raise
-        # One who goes away must not take the outcome from the others in the batch.
-        await asyncio.shield(done)
+        await done
 
     def publish_soon(self, entry: Entry) -> None:
         """For events that nobody waits for: dropped, and counted, when too many wait and nothing takes them."""
@@ -153,7 +153,7 @@ class Journal:
             self._release(batch)  # the spool counts them now
             spooled.add_done_callback(functools.partial(self._spooled_batch, batch))
 
-    def failed(self, lane: Lane, error: Exception) -> None:
+    def failed(self, lane: Lane, error: BaseException) -> None:
         self._log.warning(
             "events of a partition go to the spool", topic=lane.topic, partition=lane.partition, reason=str(error)
         )

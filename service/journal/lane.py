@@ -1,15 +1,17 @@
 """Group commit: the events of one partition that arrive together share a record batch and an acknowledgement."""
 
 import asyncio
+import functools
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from runtime.metrics import ACK_SECONDS, EVENTS_PUBLISHED
+from service.journal.batch import Batch, seen
 from service.journal.entry import Entry
 
 # Beyond it the spool takes what waits; a leader that is alive acknowledges within milliseconds.
@@ -22,18 +24,6 @@ class Unacknowledged(ConnectionError):
     """No acknowledgement in time. The records may still arrive."""
 
 
-class Batch:
-    """A record batch in the making, and the future that everyone in it awaits."""
-
-    __slots__ = ("builder", "done", "entries", "size")
-
-    def __init__(self, builder: BatchBuilder, done: "asyncio.Future[None]") -> None:
-        self.builder = builder
-        self.done = done
-        self.entries: list[Entry] = []
-        self.size = 0
-
-
 class LaneOwner(Protocol):
     """Who decides what becomes of events that a lane could not deliver. Neither method may block or raise."""
 
@@ -42,13 +32,14 @@ class LaneOwner(Protocol):
     def undelivered(self, lane: "Lane", batches: list[Batch], reason: str) -> None:
         """The lane has opened, and these, in their order, are no longer its own: their `done` is the owner's now."""
 
-    def failed(self, lane: "Lane", error: Exception) -> None:
+    def failed(self, lane: "Lane", error: BaseException) -> None:
         """A batch was not acknowledged, and the lane has opened."""
 
 
 class Lane:
-    """One partition. At most one batch is in flight: what arrives meanwhile gathers in the next one, so that load makes
-    batches larger and idleness adds no wait. `linger_s` waits a little even when idle, where nobody waits for us.
+    """One partition. At most one batch is in flight: what arrives meanwhile gathers in the next one, which waits at the
+    producer for its turn, so that load makes batches larger and idleness adds no wait. `linger_s` waits a little even
+    when idle, where nobody waits for us.
 
     It is a circuit breaker, too. *Closed*, it takes events and sends them. A batch without its acknowledgement opens
     it: everything that waits is given back to the owner, and behind one deadline nobody waits for another. *Open*, it
@@ -67,10 +58,12 @@ class Lane:
         self._producer: AIOKafkaProducer | None = None
         self._full: deque[Batch] = deque()
         self._gathering: Batch | None = None
-        self._sending: Batch | None = None
+        self._sending: deque[Batch] = deque()  # a producer has them, in their order
         self._late: asyncio.Future[object] | None = None
         self._task: asyncio.Task[None] | None = None
         self._armed = False
+        self._progress_at = 0.0
+        self._deadline: asyncio.TimerHandle | None = None
         self._held = False
         self._ack_seconds = ACK_SECONDS.labels(topic)
         self._published = EVENTS_PUBLISHED.labels(topic)
@@ -84,13 +77,14 @@ class Lane:
         """While it is not open. The future is shared by everyone in the batch: await it, never cancel it."""
         batch = self._gathering or self._new_batch()
         if batch.builder.append(timestamp=None, key=entry.key, value=entry.value, headers=entry.headers) is None:
-            self._full.append(batch)
+            if batch.producer is None:  # it is full; or else a producer has it, and has taken it by now
+                self._full.append(batch)
             batch = self._new_batch()
             # The first record of a batch always fits: the size of an event was checked before it came here.
             batch.builder.append(timestamp=None, key=entry.key, value=entry.value, headers=entry.headers)
         batch.entries.append(entry)
         batch.size += entry.size
-        if self._task is None and not self._armed and not self._held:
+        if batch.producer is None:
             self._arm()
         return batch.done
 
@@ -105,6 +99,7 @@ class Lane:
             if builder.append(timestamp=None, key=entry.key, value=entry.value, headers=entry.headers) is None:
                 break
             count += 1
+        builder.close()
         await self._acknowledgement(builder, deadline_s)
         self._published.inc(count)
         return count
@@ -129,10 +124,16 @@ class Lane:
         if self._task is not None:
             self._task.cancel()
             self._task = None
-        batches = [self._sending] if self._sending is not None else []
-        while (batch := self._next()) is not None:
-            batches.append(batch)
-        self._sending, self._held = None, False
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        batches = [*self._sending, *self._full]
+        if self._gathering is not None and self._gathering.producer is None:
+            batches.append(self._gathering)
+        self._sending.clear()
+        self._full.clear()
+        self._gathering = None
+        self._held = False
         self.is_open = True
         if batches:
             self._owner.undelivered(self, batches, reason)
@@ -145,7 +146,7 @@ class Lane:
 
     def close(self) -> None:
         self._held = self.is_open = False
-        if self._gathering is not None or self._full:
+        if self._next() is not None:
             self._arm()
 
     @property
@@ -159,10 +160,13 @@ class Lane:
 
     async def drained(self) -> None:
         """When nothing waits any more."""
-        if self._armed:
-            self._start()
-        if self._task is not None:
-            await asyncio.wait({self._task})
+        while self._armed or self._task is not None or self._sending:
+            if self._armed:
+                self._start()
+            elif self._task is not None:
+                await asyncio.wait({self._task})
+            else:
+                await asyncio.wait({self._sending[0].done})
 
     def _connected(self) -> AIOKafkaProducer:
         if self._producer is None:
@@ -170,12 +174,13 @@ class Lane:
         return self._producer
 
     def _new_batch(self) -> Batch:
-        done: asyncio.Future[None] = self._loop.create_future()
-        done.add_done_callback(seen)
-        self._gathering = Batch(self._connected().create_batch(), done)
+        self._connected()
+        self._gathering = Batch()
         return self._gathering
 
     def _arm(self) -> None:
+        if self._armed or self._task is not None or self._held:
+            return
         self._armed = True
         if self._linger_s:
             self._loop.call_later(self._until_next_round_s(), self._start)
@@ -192,31 +197,72 @@ class Lane:
         return self._linger_s - self._loop.time() % self._linger_s
 
     def _next(self) -> Batch | None:
+        """What no producer has yet. What one has must have its outcome before another one gets more of this lane."""
+        if self._sending and self._sending[-1].producer is not self._producer:
+            return None
         if self._full:
-            return self._full.popleft()
-        batch, self._gathering = self._gathering, None
-        return batch
+            return self._full[0]
+        return self._gathering if self._gathering is not None and self._gathering.producer is None else None
 
     async def _send_all(self) -> None:
-        while (batch := self._next()) is not None:
-            self._sending = batch
-            try:
-                await self._acknowledgement(batch.builder, ACK_DEADLINE_S)
-            except Exception as error:
-                self._task = None
-                self.open(str(error) or repr(error))
-                self._owner.failed(self, error)
-                return
-            self._sending = None
-            self._published.inc(len(batch.entries))
-            self._owner.acknowledged(batch)
-            if self._linger_s and not self._full:
-                await asyncio.sleep(self._until_next_round_s())  # or load would make batches small, not large
-        self._task = None
+        """Gives to the producer all there is."""
+        try:
+            while (batch := self._next()) is not None:
+                producer = batch.producer = self._connected()
+                batch.sent_at = self._loop.time()
+                if self._full:
+                    self._full.popleft()
+                if not self._sending:
+                    self._progress_at = batch.sent_at
+                self._sending.append(batch)
+                if self._deadline is None:
+                    self._deadline = self._loop.call_later(ACK_DEADLINE_S, self._look_at_deadline)
+                # It waits there while another of ours waits for its turn.
+                batch.sent = await producer.send_batch(batch.builder, self._name, partition=self.partition)
+                batch.sent.add_done_callback(functools.partial(self._sent, batch))
+        except Exception as error:
+            self._task = None
+            self._fail(error)
+        else:
+            self._task = None
+
+    def _sent(self, batch: Batch, sent: "asyncio.Future[object]") -> None:
+        error = Unacknowledged("the producer gave up") if sent.cancelled() else sent.exception()
+        if batch not in self._sending:
+            return  # the lane has opened since, and it is the owner's
+        if error is not None:
+            self._fail(error)
+            return
+        self._sending.remove(batch)
+        if self._gathering is batch:
+            self._gathering = None
+        self._progress_at = self._loop.time()
+        self._ack_seconds.observe(self._progress_at - batch.sent_at)
+        self._published.inc(len(batch.entries))
+        self._owner.acknowledged(batch)
+        if self._next() is not None:
+            self._arm()
+
+    def _look_at_deadline(self) -> None:
+        """One timer for many batches: it looks again when one may be late."""
+        self._deadline = None
+        if not self._sending:
+            return
+        left_s = self._progress_at + ACK_DEADLINE_S - self._loop.time()
+        if left_s > 0:
+            self._deadline = self._loop.call_later(left_s, self._look_at_deadline)
+            return
+        # Of a producer that was replaced meanwhile it may never come, however long one waits.
+        expected = [batch.sent for batch in self._sending if batch.producer is self._producer]
+        self._late = expected[-1] if expected else None
+        self._fail(Unacknowledged(f"no acknowledgement within {ACK_DEADLINE_S:g} s"))
+
+    def _fail(self, error: BaseException) -> None:
+        self.open(str(error) or repr(error))
+        self._owner.failed(self, error)
 
     async def _acknowledgement(self, builder: BatchBuilder, deadline_s: float) -> None:
-        """Raises `Unacknowledged`, and Kafka's errors."""
-        builder.close()
+        """Of what the drainer delivers. Raises `Unacknowledged`, and Kafka's errors."""
         started = time.perf_counter()
         sent: asyncio.Future[object] | None = None
         producer = self._connected()
@@ -234,9 +280,3 @@ class Lane:
                 sent.add_done_callback(seen)
         sent.result()
         self._ack_seconds.observe(time.perf_counter() - started)
-
-
-def seen(done: "asyncio.Future[Any]") -> None:
-    """Somebody may have stopped waiting for it; asyncio would report its error as never retrieved."""
-    if not done.cancelled():
-        done.exception()

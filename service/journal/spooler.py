@@ -23,8 +23,8 @@ from runtime.metrics import (
 )
 from runtime.threads import in_thread
 from service.journal.backlog import Backlog, hash_of
+from service.journal.batch import Shared
 from service.journal.entry import Entry, NotDurable
-from service.journal.lane import seen
 from service.journal.spool import Spool, SpoolBusy, SpoolDamaged, SpoolFull, Waiting
 
 T = TypeVar("T")
@@ -50,8 +50,7 @@ class _Round:
     """What one commit does, and the future that everyone in it awaits."""
 
     def __init__(self) -> None:
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.done.add_done_callback(seen)
+        self.done = Shared()
         self.entries: list[Entry] = []
         self.refusals: list[tuple[int, str]] = []  # index of an entry -> why it is set aside at once
         self.size = 0
