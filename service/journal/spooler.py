@@ -149,11 +149,13 @@ class Spooler:
 
     async def read(self, seqs: Sequence[int]) -> list[Entry]:
         """Raises `SpoolDamaged` and what the disk says, or `TimeoutError` when it says nothing."""
+        backlog = self.backlog
         try:
             async with asyncio.timeout(COMMIT_DEADLINE_S):
                 return await self._blocking(lambda spool: spool.read(seqs))
         except SpoolDamaged as error:
-            self._lose(str(error))
+            if backlog is self.backlog:  # or it was opened anew, and these were the former one's numbers
+                self._lose(str(error))
             raise
 
     async def flushed(self) -> None:
@@ -169,7 +171,7 @@ class Spooler:
                 await self._first_done(stopping, self._open())
                 while self._spool is not None and not self._lost and not stop.is_set():
                     await asyncio.wait({stopping}, timeout=RETRY_S)
-                    if self._why_not and not self._hangs:
+                    if self._why_not and not self._hangs and not self._lost:
                         await self._first_done(stopping, self._probe())
                     if self._deletes or self._refuses:
                         self._open_round()
@@ -281,9 +283,10 @@ class Spooler:
             self._committing = self._current = None
 
     async def _commit(self, round_: _Round) -> None:
+        backlog = self.backlog
         deletes, self._deletes = self._deletes, []
         refuses, self._refuses = self._refuses, []
-        committing = asyncio.create_task(self._written(round_, deletes, refuses))
+        committing = asyncio.create_task(self._written(round_, backlog, deletes, refuses))
         started = time.perf_counter()
         await asyncio.wait({committing}, timeout=COMMIT_DEADLINE_S)
         if not committing.done():
@@ -292,8 +295,9 @@ class Spooler:
             waiting = await committing
         except Exception as error:
             self._failed(round_, error)
-            self._deletes = [*deletes, *self._deletes]
-            self._refuses = [*refuses, *self._refuses]
+            if backlog is self.backlog:
+                self._deletes = [*deletes, *self._deletes]
+                self._refuses = [*refuses, *self._refuses]
             if isinstance(error, SpoolFull) and round_.entries and (self._deletes or self._refuses):
                 # What makes room must not fail with what needs room.
                 await self._commit(_Round())
@@ -323,12 +327,15 @@ class Spooler:
         self._hangs = False
 
     async def _written(
-        self, round_: _Round, deletes: Sequence[int], refuses: Sequence[tuple[int, str]]
+        self, round_: _Round, backlog: Backlog, deletes: Sequence[int], refuses: Sequence[tuple[int, str]]
     ) -> list[Waiting]:
         def write(spool: Spool) -> list[Waiting]:
             put = list(enumerate(round_.entries, spool.next_seq))
             aside = [(put[index][0], reason) for index, reason in round_.refusals]
-            spool.commit(put, deletes, [*refuses, *aside])
+            if backlog is self.backlog:
+                spool.commit(put, deletes, [*refuses, *aside])
+            else:  # it was opened anew meanwhile
+                spool.commit(put, refuse=aside)
             return [Waiting(seq, entry.topic.name, hash_of(entry.partition_by), entry.size) for seq, entry in put]
 
         return await self._blocking(write)
@@ -372,6 +379,7 @@ class Spooler:
     def _lose(self, reason: str) -> None:
         self._unusable(f"damaged: {reason}")
         self._lost = True
+        self._tried.clear()  # what comes now waits until it has been opened anew
 
     def _usable(self) -> None:
         if self._why_not and self._spool is not None and not self._lost:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from schemas.topics import CALLS_ENDED
 from service.journal.layout import DATA_FILE
-from service.journal.spool import Spool
+from service.journal.spool import Spool, SpoolDamaged
 from service.journal.spooler import Spooler
 from tests.faults.small_disk import small_disk
 from tests.unit.service.journal.spooled import MAX_BYTES, entry, fill, set_aside
@@ -78,3 +79,23 @@ async def test_a_disk_without_room_for_what_was_refused_does_not_keep_the_rest_f
         async with spooler_of(directory) as spooler:
             await usable(spooler)
             assert (spooler.backlog.events, spooler.refused) == (1, 0)
+
+
+async def test_while_it_is_opened_anew_events_wait_and_are_taken(directory: Path) -> None:
+    async with spooler_of(directory) as spooler:
+        await usable(spooler)
+        await spooler.append([entry(number) for number in (1, 2, 3)])
+        content, value = (directory / DATA_FILE).read_bytes(), entry(2).value
+        assert value is not None
+        with (directory / DATA_FILE).open("r+b") as file:
+            file.write(content.replace(value, bytes(len(value))))
+        with pytest.raises(SpoolDamaged):
+            await spooler.read([2])
+        assert not spooler.is_usable
+        spooler.delete(spooler.backlog, [3])  # of the one that is lost: in the new one it waits again
+        await spooler.append([entry(4)])
+        assert spooler.is_usable
+        assert len(set_aside(directory)) == 1
+        spooler.backlog.place({CALLS_ENDED.name: 1})
+        waiting = spooler.backlog.first((CALLS_ENDED.name, 0), 10, MAX_BYTES)
+        assert await spooler.read(waiting) == [entry(1), entry(3), entry(4)]
