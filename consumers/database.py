@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -30,9 +31,13 @@ CONNECT_TIMEOUT_S = 5
 VANISHED_AFTER_S = 20
 
 # How long a process of ours that hangs, or is frozen, in the middle of a transaction may hold its locks: nobody else
-# can go on with its partitions, or relay the outbox, meanwhile. PostgreSQL then rolls it back; a batch takes a second,
-# and the relay waits for an acknowledgement for at most eight.
+# can go on with its partitions, or relay the outbox, meanwhile. PostgreSQL then rolls it back. The relay is idle for
+# longest, waiting for an acknowledgement: at most eight seconds.
 ABANDONED_AFTER_S = 30.0
+
+# The same, whether it is idle or not: psycopg sends an `executemany` as a pipeline, whose last message stops the timer
+# of the former. Far longer than any batch takes, because one that takes longer could never be committed.
+LONGEST_TRANSACTION_S = 300.0
 
 # The runner, the relay and a few workers of one process.
 POOL_SIZE = 3
@@ -45,6 +50,8 @@ SCHEMA_POLL_S = 1.0
 SCHEMA_SAY_EVERY_S = 30.0
 
 Insert = postgresql.Insert | sqlite.Insert
+
+_TRANSACTION_TIMEOUT_SINCE = 17_00_00
 
 _READ_ONLY = "ringlog_read_only"
 _NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -75,11 +82,16 @@ def _wrong_url(reason: str) -> SettingsError:
     )
 
 
-def engine_of(url: URL, *, foreign_keys: bool = True) -> Engine:
+def engine_of(url: URL, *, migrating: bool = False) -> Engine:
     """Every transaction of a SQLite engine takes the write lock at its beginning, unless it is `read_only`."""
     if url.get_backend_name() == "sqlite":
-        return _sqlite_engine(url, foreign_keys)
-    return create_engine(
+        # Rebuilding a table of SQLite drops it, and with foreign keys on that would delete the rows of its children.
+        return _sqlite_engine(url, foreign_keys=not migrating)
+    return _postgres_engine(url, hurried=not migrating)
+
+
+def _postgres_engine(url: URL, hurried: bool) -> Engine:
+    engine = create_engine(
         url,
         pool_size=POOL_SIZE,
         max_overflow=POOL_OVERFLOW,
@@ -95,6 +107,15 @@ def engine_of(url: URL, *, foreign_keys: bool = True) -> Engine:
             "tcp_user_timeout": VANISHED_AFTER_S * 1000,
         },
     )
+
+    @event.listens_for(engine, "connect")
+    def hurry(connection: psycopg.Connection, _record: Any) -> None:
+        # PostgreSQL before 17 has no such limit, and refuses a connection that asks for it at once.
+        if hurried and connection.info.server_version >= _TRANSACTION_TIMEOUT_SINCE:
+            connection.execute(f"SET transaction_timeout = {int(LONGEST_TRANSACTION_S * 1000)}")
+            connection.commit()
+
+    return engine
 
 
 def _sqlite_engine(url: URL, foreign_keys: bool) -> Engine:
@@ -159,8 +180,7 @@ def migrate(settings: Settings) -> None:
     Raises `SettingsError` for a wrong URL, `DatabaseUnavailable` when the database is away.
     """
     url = database_url(settings)
-    # Rebuilding a table of SQLite drops it, and with foreign keys on that would delete the rows of its children.
-    engine = engine_of(url, foreign_keys=False)
+    engine = engine_of(url, migrating=True)
     try:
         with engine.begin() as connection:  # SQLite: this is the lock
             if connection.dialect.name == "postgresql":

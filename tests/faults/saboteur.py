@@ -60,8 +60,10 @@ class Sabotage(msgspec.Struct, frozen=True, omit_defaults=True):
             _set(downloader, "LEASE_S", self.lease_s)
         if self.retry_s is not None:
             _set(backoff, "FIRST_DELAY_S", self.retry_s)
+            _set(downloader, "STORAGE_AWAY_DELAY_S", self.retry_s)
         if self.abandoned_after_s is not None:
             _set(database, "ABANDONED_AFTER_S", self.abandoned_after_s)
+            _set(database, "LONGEST_TRANSACTION_S", self.abandoned_after_s)
         if self.unfenced:
             _set(positions, "advance", _advance_unfenced)
         if self.position_first:

@@ -44,7 +44,8 @@ async def test_that_of_the_consumers(quick_kafka: str, database_url: str, tmp_pa
         assert await scene.wrong() == []
 
 
-@pytest.mark.parametrize("ahead_s", [DAY_S, pytest.param(-DAY_S, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("ahead_s", [DAY_S, -DAY_S])
 async def test_that_of_the_process_that_fetches_recordings(
     quick_kafka: str, database_url: str, tmp_path: Path, ahead_s: int
 ) -> None:

@@ -37,7 +37,7 @@ async def at_work(
     """Consumers while calls end; afterwards everything must be in the books, and nothing in the dead letters."""
     settings = books_settings(kafka, database_url, directory)
     await prepare(settings)
-    scene = BooksScene(settings, History(settings, 150), directory, BOOKS)
+    scene = BooksScene(settings, History(settings, 100), directory, BOOKS)
     done = asyncio.Event()
     feeding = asyncio.create_task(scene.history.put_steadily(20, done))
     processes = [scene.process(name) for name in (*BOOKS, "counting")]
@@ -89,7 +89,7 @@ async def test_a_server_that_freezes(quick_kafka: str, server: OwnPostgres, tmp_
             assert late.stop() == 0, late.last_words()
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 async def test_its_disk_is_full(quick_kafka: str, tmp_path: Path, kind: str, request: pytest.FixtureRequest) -> None:
     with ExitStack() as stack:
         disk = stack.enter_context(small_disk(SMALL_MB))

@@ -43,7 +43,7 @@ async def recorded(
             assert await scene.wrong() == []
 
 
-@pytest.mark.parametrize("calls", [40, pytest.param(300, marks=slow)])
+@pytest.mark.parametrize("calls", [25, pytest.param(300, marks=slow)])
 async def test_a_server_at_its_worst(quick_kafka: str, tmp_path: Path, calls: int) -> None:
     async with recorded(quick_kafka, None, tmp_path, calls=calls, tries=3) as (scene, sounds):
         with consuming(scene.process("recordings", QUICK)):
