@@ -10,10 +10,10 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 TESTBED ?= ../shared/testbed/docker
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check format bench lock clean
+.PHONY: help run test test-all check format bench bench-journal lock clean
 
 help: ## What can be made
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 $(VENV)/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -52,6 +52,9 @@ format: $(VENV)/installed
 
 bench: $(VENV)/installed ## Measured against the alternatives, in one run
 	$(BIN)/python -m bench.webhooks
+
+bench-journal: $(VENV)/installed ## How events become durable, against one send_and_wait a request, and through an outage
+	$(BIN)/python -m bench.journal
 
 lock: $(VENV)/installed ## Resolve the dependencies anew
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \

@@ -1,7 +1,8 @@
 """How an event becomes durable: the journal's group commit against one `send_and_wait` a request. `make bench-journal`.
 
-Three servers with the same endpoint (`bench.apps.publishing`), on one core that is theirs, with one broker beside the
+Four servers with the same endpoint (`bench.apps.publishing`), on one core that is theirs, with one broker beside the
 load on the other; then one more server and a broker of its own, which is paused.
+`send_and_wait` is told the partition, `send_and_wait by key` finds it as aiokafka does.
 """
 
 import asyncio
@@ -32,9 +33,12 @@ from schemas.topics import PARTITIONS_LOCALLY
 
 GROUP = "group commit"
 SINGLE = "send_and_wait"
+BY_KEY = "send_and_wait by key"
+WAYS = (BARE, GROUP, SINGLE, BY_KEY)
 
 CONCURRENCY = (32, 64, 128, 256, 512)
 PROFILED_CONNECTIONS = 128
+_PROFILE_S = 15.0  # some thousand samples
 OUTAGE_CONNECTIONS = 64
 LIVE_CONNECTIONS = (0, 8, 64)  # beside a drain: none, some, as many as fill the server
 
@@ -44,9 +48,10 @@ RATIOS = (
     Ratio("CPU: group commit / bare", GROUP, BARE),
     Ratio("CPU: send_and_wait / bare", SINGLE, BARE),
     Ratio("CPU: group commit / send_and_wait, of what each adds to bare", GROUP, SINGLE, added=True),
+    Ratio("CPU: group commit / send_and_wait by key, of what each adds to bare", GROUP, BY_KEY, added=True),
 )
 
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 @dataclass(frozen=True)
@@ -83,9 +88,9 @@ class Bench:
         self._requests = [calls.end_of_call_request(caller, "none") for caller in calls.callers(plan.callers, dice)]
 
     def publishing(self, concurrency: Sequence[int]) -> Iterator[Measurement]:
-        """All three, at each concurrency, in each round; which goes first changes."""
+        """All, at each concurrency, in each round; which goes first changes."""
         with self._kafka("kafka") as kafka, ExitStack() as stack:
-            running = [stack.enter_context(self._server(way, kafka)) for way in (BARE, GROUP, SINGLE)]
+            running = [stack.enter_context(self._server(way, kafka)) for way in WAYS]
             for round_ in range(self._plan.rounds):
                 for place, connections in enumerate(concurrency):
                     first = (round_ + place) % len(running)
@@ -99,7 +104,7 @@ class Bench:
             dice = Random(1)
             drive(server.port, self._requests, PROFILED_CONNECTIONS, 2.0, dice)
             server.answer(b"GET /profile/start HTTP/1.1\r\nhost: bench\r\n\r\n")
-            load = drive(server.port, self._requests, PROFILED_CONNECTIONS, max(5.0, self._plan.seconds), dice)
+            load = drive(server.port, self._requests, PROFILED_CONNECTIONS, max(_PROFILE_S, self._plan.seconds), dice)
             _, stacks = server.answer(b"GET /profile HTTP/1.1\r\nhost: bench\r\n\r\n")
             return Profile(load.requests, json.loads(stacks))
 
@@ -115,7 +120,7 @@ class Bench:
     @contextmanager
     def _kafka(self, name: str) -> Iterator[LocalKafka]:
         with cpu.on_core(self._load_core), LocalKafka(self._folder / name) as kafka:
-            for way in (GROUP, SINGLE):
+            for way in WAYS[1:]:
                 settings = load_settings(
                     kafka_bootstrap_servers=kafka.bootstrap_servers,
                     topic_prefix=_prefix(way),
@@ -170,14 +175,13 @@ def run(plan: Plan, concurrency: Sequence[int]) -> Found:
                     f" p50 {found.live_p50_ms:.1f} p99 {found.live_p99_ms:.1f} ms, {found.failed} failed"
                 )
         profile = bench.profile()
-    order = (BARE, GROUP, SINGLE)
-    measurements.sort(key=lambda one: (int(one.case), order.index(one.server)))
+    measurements.sort(key=lambda one: (int(one.case), WAYS.index(one.server)))
     return Found(measurements, outage, drains, profile)
 
 
 def _say(one: Measurement) -> None:
     console.print(
-        f"round {one.round + 1} {one.case:>10} {one.server:13} {one.per_second:6.0f}/s {one.cpu_us:6.1f} us"
+        f"round {one.round + 1} {one.case:>10} {one.server:20} {one.per_second:6.0f}/s {one.cpu_us:6.1f} us"
         f" p50 {one.p50_ms:5.1f} p99 {one.p99_ms:6.1f} ms, {one.core_share:.0%} of its core,"
         f" broker {one.broker_us:.0f} us, others {one.bystanders:.2f} cores, {one.failed} failed"
     )
@@ -200,7 +204,7 @@ def _show(found: Found) -> None:
             f" p99 {spread([one.live_p99_ms for one in some]).text(1)} ms"
         )
     if found.profile is not None:
-        out.print(found.profile.table())
+        out.print(found.profile.table(), found.profile.functions())
 
 
 def main(

@@ -16,7 +16,7 @@ class Shared(asyncio.Future[None]):
     """An outcome that many await, each for itself. Make it with the running loop.
 
     Whoever goes away must not take it from the others, so it can't be cancelled: a task that is cancelled meanwhile
-    ends when the outcome is there. A `shield` for each would cost more than all the rest of a publication.
+    ends when the outcome is there. A `shield` for each costs about as much as the rest of a publication.
     """
 
     def __init__(self) -> None:
