@@ -148,6 +148,8 @@ class Drainer:
         while lane.is_held and self._spooler.backlog.count(place):
             await self._step(lane, place, suspects, ACK_DEADLINE_S)
         await self._flushed()
+        if lane.is_held and self._spooler.backlog.count(place):  # the spool was opened anew, and has some of it again
+            lane.open("the spool goes first")
         if not lane.is_held:  # Kafka was lost meanwhile, and what came since is in the spool
             return False
         lane.close()
