@@ -138,6 +138,8 @@ def _violations_of_answers(line: Line, is_stored: bool) -> list[str]:
     for attempt in line.attempts:
         if attempt.status not in (None, 503, message.status):
             said.append(f"{message.event_id} was answered {attempt.status} by {attempt.to}")
+        if attempt.status == 503 and not (attempt.retry_after or "").isdecimal():
+            said.append(f"{message.event_id} was refused, and not told when to come again, by {attempt.to}")
         if attempt.status == 200 and message.topic == ENDED and attempt.event_id != message.event_id:
             said.append(f"session {message.session_id} was told the event id {attempt.event_id}")
     if line.accepted is not None and not is_stored and message.topic != PREFETCHED:

@@ -82,11 +82,12 @@ class Instance:
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def start(self) -> None:
-        """Returns at once. The process dies with ours."""
+    def start(self, command: Sequence[str] | None = None) -> None:
+        """Returns at once. The process dies with ours. `command` is for this start only."""
         self.watch()
+        command = self._command if command is None else [sys.executable, *command]
         with self.log_file.open("ab") as log:
-            self._process = spawn(self._command, log=log, directory=ROOT, environment=self._environment)
+            self._process = spawn(command, log=log, directory=ROOT, environment=self._environment)
         self.starts += 1
 
     async def started(self) -> "Instance":
@@ -109,6 +110,20 @@ class Instance:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    async def struck(self) -> None:
+        """Returns when the process, which was started to be, is killed."""
+        process, self._process = self._process, None
+        assert process is not None
+        try:
+            code = await asyncio.to_thread(process.wait, START_DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise AssertionError(
+                f"{self.name} was not struck within {START_DEADLINE_S:g} s:\n{self.log_tail()}"
+            ) from None
+        assert code == -signal.SIGKILL, f"{self.name} ended with {code}:\n{self.log_tail()}"
 
     async def terminate(self) -> float:
         """SIGTERM; the seconds that it took to end in order. Anything but exit code 0 is a violation."""

@@ -17,6 +17,7 @@ class Attempt:
     answered_at: float | None = None
     status: int | None = None
     event_id: str | None = None
+    retry_after: str | None = None
     why: str = "no answer yet"
 
     @property
@@ -50,9 +51,11 @@ class Ledger:
         line.attempts.append(Attempt(to, time.monotonic()))
         return line.attempts[-1]
 
-    def answered(self, attempt: Attempt, status: int, event_id: str | None) -> None:
+    def answered(
+        self, attempt: Attempt, status: int, event_id: str | None = None, retry_after: str | None = None
+    ) -> None:
         attempt.answered_at = time.monotonic()
-        attempt.status, attempt.event_id, attempt.why = status, event_id, ""
+        attempt.status, attempt.event_id, attempt.retry_after, attempt.why = status, event_id, retry_after, ""
 
     def unknown(self, attempt: Attempt, why: str) -> None:
         """It may have arrived or not."""

@@ -107,7 +107,7 @@ class Load:
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             self._ledger.unknown(attempt, repr(error))
             return None
-        self._ledger.answered(attempt, response.status, answer.get("event_id"))
+        self._ledger.answered(attempt, response.status, answer.get("event_id"), response.headers.get("retry-after"))
         return response.status
 
     def _request(self, message: Message, instance: Instance) -> "aiohttp.client._RequestContextManager":

@@ -24,6 +24,10 @@ class SmallDisk:
     def free(self) -> None:
         self._filler.unlink(missing_ok=True)
 
+    def remount(self, how: str) -> None:
+        """`ro` or `rw`; while a file is open for writing, it can't become read-only."""
+        subprocess.run(["mount", "-o", f"remount,{how}", str(self.path)], check=True)
+
     @property
     def free_bytes(self) -> int:
         found = os.statvfs(self.path)

@@ -74,14 +74,16 @@ async def test_what_is_wrong_in_the_topic_is_reported(scene: Scene, clean: Calla
     assert findings.duplicates == 3
 
 
-def test_an_answer_with_another_event_id_or_status_is_reported() -> None:
+def test_an_answer_with_another_event_id_or_status_or_without_a_time_to_come_again_is_reported() -> None:
     ledger, message = Ledger(), Provider(0).end_of_call()
     ledger.answered(ledger.write(message, "one"), 200, "f" * 32)
-    ledger.answered(ledger.write(message, "one"), 500, None)
-    wrong_id, failed, lost = sorted(compare(ledger, []).violations, key=len)
-    assert "told the event id ffff" in failed + wrong_id
-    assert "answered 500" in failed + wrong_id
-    assert lost.startswith("lost: ")
+    ledger.answered(ledger.write(message, "one"), 500)
+    ledger.answered(ledger.write(message, "one"), 503, None, "2")
+    ledger.answered(ledger.write(message, "one"), 503, None, None)
+    violations = compare(ledger, []).violations
+    for expected in ("told the event id ffff", "answered 500", "not told when to come again", "lost: "):
+        assert sum(expected in violation for violation in violations) == 1, expected
+    assert len(violations) == 4
 
 
 async def test_a_process_that_ends_by_itself_is_reported(tmp_path: Path) -> None:
