@@ -64,8 +64,8 @@ async def killed_again_and_again(
     kafka: str, database_url: str, directory: Path, kills: int, points: tuple[Point, ...]
 ) -> None:
     """With poison among the events."""
-    scene = await prepared(kafka, database_url, directory, 50 + 8 * kills)
-    scene.history.poisoned(1 + kills // 40)
+    scene = await prepared(kafka, database_url, directory, 50 + 6 * kills)
+    scene.history.poisoned(2)
     names = (*BOOKS, "counting")
     done = asyncio.Event()
     feeding = asyncio.create_task(scene.history.put_steadily(10, done))
@@ -74,7 +74,7 @@ async def killed_again_and_again(
     done.set()
     await feeding
     with consuming(*(scene.process(name) for name in names)):
-        await scene.settled()
+        await scene.settled(3 * SETTLE_S)
         assert await scene.wrong() == []
 
 
