@@ -28,10 +28,10 @@ run: $(VENV)/installed ## Everything on this machine: Kafka, the service, the co
 	@exec $(BIN)/ringlog up
 
 test: $(VENV)/installed ## The tests, against a real broker and a real PostgreSQL; needs only Python
-	$(BIN)/python -m pytest -m "not containers and not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not containers and not slow" $(PYTEST_ARGS)
 
 # The equipment is copied because read-only files would be read-only inside of the images, too.
-test-all: $(VENV)/installed ## What `make test` leaves out: containers and long tests
+test-all: $(VENV)/installed ## What `make test` leaves out: containers, long faults
 	@set -e; \
 	if [ -d $(TESTBED) ]; then \
 		tools=$$(mktemp -d); cp -r $(TESTBED)/. $$tools; chmod -R u+w $$tools; \
