@@ -22,6 +22,7 @@ class SpoolDamaged(RuntimeError):
 
 
 _DAMAGE = (
+    lmdb.BadTxnError,  # what LMDB says of a transaction in which it has met a page that is none
     lmdb.CorruptedError,
     lmdb.CursorFullError,  # a tree that is deeper than any can be
     lmdb.IncompatibleError,

@@ -338,7 +338,12 @@ class Spooler:
                 spool.commit(put, refuse=aside)
             return [Waiting(seq, entry.topic.name, hash_of(entry.partition_by), entry.size) for seq, entry in put]
 
-        return await self._blocking(write)
+        try:
+            return await self._blocking(write)
+        except SpoolDamaged as error:
+            SPOOL_ERRORS.labels(type(error).__name__).inc()
+            self._lose(str(error))
+            return await self._blocking(write)  # when it has been opened anew
 
     async def _blocking(self, work: Callable[[Spool], T]) -> T:
         await self._tried.wait()

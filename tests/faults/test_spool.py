@@ -4,6 +4,7 @@ Kafka is away for as long as the spool has to hold out; then it returns, and the
 """
 
 import asyncio
+import os
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -13,7 +14,9 @@ from typing import Any
 
 import pytest
 
+from service.journal.check import check
 from service.journal.sealed import MAGIC
+from service.journal.spool_errors import SpoolDamaged
 from tests.faults.audit import Findings
 from tests.faults.ledger import Line
 from tests.faults.load import Load
@@ -60,11 +63,9 @@ async def refuses(scene: SpoolScene, load: Load) -> None:
     """Sends until several ends of call have been refused. Prefetches are not, and whoever asks is told why."""
     since = time.monotonic()
     async with asyncio.timeout(30):
-        while scene.ledger.statuses(since)[503] < 5:
+        # A small event may still find room where a large one does not.
+        while scene.ledger.statuses(since)[503] < 5 or (await scene.one.ready())[1]["spool"] == "takes events":
             await load.send(20)
-    is_ready, reasons = await scene.one.ready()
-    assert not is_ready
-    assert reasons["spool"] != "takes events"
     assert set(scene.ledger.statuses(since, prefetch=True)) <= {200, None}  # none: not answered yet
 
 
@@ -196,58 +197,58 @@ async def test_torn_by_a_kill(
         clean(findings)
 
 
-Place = Callable[[bytes, Line], int]
+Places = Callable[[bytes, Line], list[int]]
 
 
-def in_its_value(content: bytes, line: Line) -> int:
+def in_its_value(content: bytes, line: Line) -> list[int]:
     at = content.index(line.message.kept)
     assert content.find(line.message.kept, at + 1) < 0, "there is another copy of it"
-    return at + len(line.message.kept) // 2
+    return [at + len(line.message.kept) // 2]
 
 
-def in_the_head_of_its_page(content: bytes, line: Line) -> int:
+def in_the_head_of_its_page(content: bytes, line: Line) -> list[int]:
     frame = content.rindex(MAGIC, 0, content.index(line.message.kept))
     assert frame % PAGE_BYTES == 16
-    return frame - 16
+    return [frame - 16]
 
 
-def in_the_head_of_a_leaf(content: bytes, line: Line) -> int:
-    """The page in which the keys are, the event's among them; its flags."""
-    keys = b"calls.ended"
-    leaves = [at for at in range(2 * PAGE_BYTES, len(content), PAGE_BYTES) if _is_leaf(content, at, keys)]
-    return leaves[-1] + 10
+def in_the_head_of_a_leaf(content: bytes, line: Line) -> list[int]:
+    """The flags of every page that looks like one in which keys are; some of them are free, and nobody reads them."""
+    pages = range(2 * PAGE_BYTES, len(content), PAGE_BYTES)
+    numbered = [at for at in pages if int.from_bytes(content[at : at + 8], "little") == at // PAGE_BYTES]
+    leaves = [at for at in numbered if content[at + 10 : at + 12] == b"\2\0"]
+    return [at + 10 for at in leaves if ENDED.encode() in content[at : at + PAGE_BYTES]]
 
 
-def _is_leaf(content: bytes, at: int, keys: bytes) -> bool:
-    page = content[at : at + PAGE_BYTES]
-    return int.from_bytes(page[:8], "little") == at // PAGE_BYTES and page[10:12] == b"\2\0" and keys in page
-
-
-def flip(scene: SpoolScene, place: Place) -> Line:
-    """One byte; the event in or at which it is."""
+def flip(scene: SpoolScene, places: Places) -> Line:
+    """One byte, the last that matters; the event that was chosen."""
     content = scene.spool_file.read_bytes()
     ended = scene.ledger.lines(ENDED).values()
     large = [line for line in ended if line.accepted and len(line.message.kept) > PAGE_BYTES]
     victim = large[len(large) // 2]
-    at = place(content, victim)
     with scene.spool_file.open("r+b", buffering=0) as file:
-        file.seek(at)
-        file.write(bytes([content[at] ^ 0xFF]))
-    return victim
+        for at in reversed(places(content, victim)):
+            os.pwrite(file.fileno(), bytes([content[at] ^ 0xFF]), at)
+            try:
+                check(scene.spool_file.parent)
+            except SpoolDamaged:
+                return victim
+            os.pwrite(file.fileno(), content[at : at + 1], at)
+    raise AssertionError("nothing that was flipped matters")
 
 
-async def while_stopped(scene: SpoolScene, place: Place) -> Line:
+async def while_stopped(scene: SpoolScene, places: Places) -> Line:
     await scene.one.terminate()
-    victim = flip(scene, place)
+    victim = flip(scene, places)
     await scene.start()
     return victim
 
 
-async def while_running(scene: SpoolScene, place: Place) -> Line:
-    return flip(scene, place)
+async def while_running(scene: SpoolScene, places: Places) -> Line:
+    return flip(scene, places)
 
 
-Moment = Callable[[SpoolScene, Place], Awaitable[Line]]
+Moment = Callable[[SpoolScene, Places], Awaitable[Line]]
 
 _FLIPS = [
     pytest.param(while_stopped, in_its_value, 1, id="value-stopped"),
@@ -257,15 +258,14 @@ _SLOW_FLIPS = [
     pytest.param(while_stopped, in_the_head_of_its_page, 0, id="head-stopped", marks=pytest.mark.slow),
     pytest.param(while_stopped, in_the_head_of_a_leaf, 0, id="leaf-stopped", marks=pytest.mark.slow),
     pytest.param(while_running, in_the_head_of_a_leaf, 0, id="leaf-running", marks=pytest.mark.slow),
-    pytest.param(while_running, in_the_head_of_its_page, 0, id="head-running", marks=pytest.mark.slow),
 ]
 
 
-@pytest.mark.parametrize(("moment", "place", "lost"), [*_FLIPS, *_SLOW_FLIPS])
+@pytest.mark.parametrize(("moment", "places", "lost"), [*_FLIPS, *_SLOW_FLIPS])
 async def test_a_flipped_byte(
     spool_scene: SpoolScenes,
     moment: Moment,
-    place: Place,
+    places: Places,
     lost: int,
     clean: Callable[[Findings], None],
     say: Callable[[str], None],
@@ -275,7 +275,7 @@ async def test_a_flipped_byte(
         await scene.start()
         async with scene.load(workers=0) as load:
             await load.send(60)
-            victim = await moment(scene, place)
+            victim = await moment(scene, places)
             await load.send(20)
             scene.kafka_returns()
             await scene.one.connects()

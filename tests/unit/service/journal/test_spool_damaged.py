@@ -303,6 +303,25 @@ def test_what_is_found_to_be_damaged_while_it_is_open_is_said(directory: Path) -
     again.close()
 
 
+def test_a_page_that_is_none_any_more_is_said_whatever_is_done(directory: Path) -> None:
+    spool = Spool(directory, MAX_BYTES)
+    fill(spool, [1, 2])
+    file = directory / DATA_FILE
+    content = file.read_bytes()
+    with file.open("r+b", buffering=0) as opened:
+        for page in range(2 * PAGE, len(content), PAGE):
+            if content[page + 10 : page + 12] == b"\2\0":  # it says that keys are in it
+                os.pwrite(opened.fileno(), b"\xfd", page + 10)
+    for work in (lambda: spool.read([1]), lambda: fill(spool, [3]), lambda: list(spool.waiting())):
+        with pytest.raises(SpoolDamaged):
+            work()
+    spool.close()
+    again = Spool(directory, MAX_BYTES)
+    assert len(set_aside(directory)) == 1
+    assert numbers(again) == [1, 2]
+    again.close()
+
+
 def test_an_event_that_lies_where_another_one_should_is_not_taken_for_it(directory: Path) -> None:
     spool = Spool(directory, MAX_BYTES)
     fill(spool, [1, 2])

@@ -99,3 +99,18 @@ async def test_while_it_is_opened_anew_events_wait_and_are_taken(directory: Path
         spooler.backlog.place({CALLS_ENDED.name: 1})
         waiting = spooler.backlog.first((CALLS_ENDED.name, 0), 10, MAX_BYTES)
         assert await spooler.read(waiting) == [entry(1), entry(3), entry(4)]
+
+
+async def test_a_commit_that_meets_damage_is_made_in_the_new_spool(directory: Path) -> None:
+    async with spooler_of(directory) as spooler:
+        await usable(spooler)
+        await spooler.append([entry(1)])
+        content = (directory / DATA_FILE).read_bytes()
+        with (directory / DATA_FILE).open("r+b") as file:
+            for page in range(2 * 4096, len(content), 4096):
+                if content[page + 10 : page + 12] == b"\2\0":  # it says that keys are in it
+                    file.seek(page + 10)
+                    file.write(b"\xfd")
+        await spooler.append([entry(2)])
+        assert len(set_aside(directory)) == 1
+        assert spooler.backlog.events == 2
