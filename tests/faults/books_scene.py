@@ -24,6 +24,9 @@ PARTITIONS = 3
 
 SETTLE_S = 60.0
 
+# What the oracle said of the books, test after test: `conftest` shows it at the end of a run.
+AUDITED: list[str] = []
+
 
 class BooksScene:
     """`consumers` are ours, without the one that counts."""
@@ -56,6 +59,11 @@ class BooksScene:
             engine = open_engine(self.settings)
             wrong += await asyncio.to_thread(miscounted, engine, ends)
             engine.dispose()
+        history = self.history
+        AUDITED.append(
+            f"{history.put_count} events of {len(history.calls)} calls, {len(history.poison)} of them poison;"
+            f" objections to the books: {len(wrong)}"
+        )
         return wrong
 
     def read_count(self, name: str) -> int:

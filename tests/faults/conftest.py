@@ -14,6 +14,7 @@ from runtime.local_kafka.error import LocalKafkaError
 from runtime.settings import load_settings
 from service.app import TOPICS
 from tests.faults.audit import Findings
+from tests.faults.books_scene import AUDITED
 from tests.faults.cluster import Cluster
 from tests.faults.quick_kafka import quick_kafka
 from tests.faults.scene import Scene
@@ -54,6 +55,14 @@ def say(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """A line under the test's name at the end of the run: what was measured."""
     said = request.config.stash.setdefault(_said, [])
     return lambda sentence: said.append(f"{request.node.name}: {sentence}")
+
+
+@pytest.fixture(autouse=True)
+def books_said(say: Callable[[str], None]) -> Iterator[None]:
+    before = len(AUDITED)
+    yield
+    for sentence in AUDITED[before:]:
+        say(sentence)
 
 
 @pytest.fixture
