@@ -36,7 +36,7 @@ class SmallDisk:
 
 @contextlib.contextmanager
 def small_disk(size_mb: int) -> Iterator[SmallDisk]:
-    """Mounted below the temporary directory. Skips the test where nobody may mount: that is a right of the machine's owner."""
+    """Mounted below the temporary directory. Skips the test where nobody may mount."""
     # Directly below it, and open to all: a PostgreSQL started by root runs as another user.
     path = Path(tempfile.mkdtemp(prefix="ringlog-test-disk-"))
     path.chmod(0o755)
