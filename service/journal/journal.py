@@ -79,7 +79,7 @@ class Journal:
         lanes = self._open_lanes()
         kafka = "connected" if self._connection.is_up else self._connection.why_not
         if self._connection.is_up and lanes:
-            kafka = f"connected, but {len(lanes)} partitions do not acknowledge yet"
+            kafka = f"connected; partitions that do not acknowledge yet: {len(lanes)}"
         return {
             "kafka": kafka,
             "spool": self._spooler.why_not or "takes events",
