@@ -1,7 +1,8 @@
 """Load over HTTP/1.1: many connections, each sends its next request when it has its answer.
 
 Raw sockets and epoll: half of the processor time a request of what the barest server under test needs, so that the
-server is what is full.
+server is what is full. It never sleeps: who sends an answer to a process that sleeps pays for waking it, on a virtual
+machine some microseconds, and a slow server pays at each answer, a fast one at few.
 """
 
 import gc
@@ -87,9 +88,11 @@ def _drive(open_: list[_Connection], requests: Sequence[bytes], seconds: float, 
         connection.sent_at = clock()
         connection.send(requests[int(pick() * count)])
     while waiting:
-        ready = poll.poll(ANSWER_DEADLINE_S)
+        ready = poll.poll(0)
         if not ready:
-            raise LoadError(f"{waiting} requests got no answer within {ANSWER_DEADLINE_S:g} s")
+            if clock() - now > ANSWER_DEADLINE_S:
+                raise LoadError(f"{waiting} requests got no answer within {ANSWER_DEADLINE_S:g} s")
+            continue
         for fd, _events in ready:
             connection = by_fd[fd]
             received = connection.recv(_RECEIVE_BYTES)

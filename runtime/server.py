@@ -23,24 +23,25 @@ MAX_HEAD_BYTES = 256 * 1024
 class _Protocol(HttpToolsProtocol):
     """uvicorn's, with a limit to the head of a request and an answer in JSON to what is no HTTP."""
 
-    _head_bytes = 0
+    _head_bytes = 0  # of what is neither a whole head nor a body: a head that has no end yet
 
-    def on_message_begin(self) -> None:
-        self._head_bytes = 0
-        super().on_message_begin()
-
-    def on_url(self, url: bytes) -> None:
-        self._count(len(url))
-        super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._count(len(name) + len(value))
-        super().on_header(name, value)
-
-    def _count(self, size: int) -> None:
-        self._head_bytes += size
+    def data_received(self, data: bytes) -> None:
+        self._head_bytes += len(data)
+        super().data_received(data)
         if self._head_bytes > MAX_HEAD_BYTES:
-            raise ValueError(f"a head of more than {MAX_HEAD_BYTES} bytes")  # httptools makes it an invalid request
+            self.send_400_response(f"The head of the request has more than {MAX_HEAD_BYTES} bytes.")
+
+    def on_headers_complete(self) -> None:
+        if self._head_bytes > MAX_HEAD_BYTES:  # with what has come behind it, perhaps
+            size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+            if size > MAX_HEAD_BYTES:
+                raise ValueError(f"a head of {size} bytes")  # httptools makes it an invalid request
+        self._head_bytes = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._head_bytes = 0
+        super().on_body(body)
 
     def send_400_response(self, msg: str) -> None:
         content = b'{"error":"%s","reason":"not-http"}' % msg.encode()

@@ -102,11 +102,16 @@ def headers_of(event_type: str, id_: str, time_us: int, subject: str | None = No
 def rfc3339(time_us: int) -> str:
     """`2026-01-31T09:30:00.000001Z`"""
     seconds, micros = divmod(time_us, 1_000_000)
+    return f"{_second(seconds)}.{micros:06d}Z"
+
+
+@functools.lru_cache(maxsize=1024)  # each event of a second has it
+def _second(seconds: int) -> str:
     days, second = divmod(seconds, 86_400)
-    return f"{_date(days)}T{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}.{micros:06d}Z"
+    return f"{_date(days)}T{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}"
 
 
-@functools.lru_cache(maxsize=1024)  # two times in every prefetch: the last call's, within some years, and now
+@functools.lru_cache(maxsize=1024)  # and the last calls of callers are within some years
 def _date(days: int) -> str:
     return (_EPOCH + timedelta(days)).isoformat()
 

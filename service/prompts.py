@@ -1,5 +1,6 @@
 """Prompt templates: one an agent, with a default. Bounded, because no deadline can interrupt a template."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,22 @@ def _environment() -> BoundedEnvironment:
     )
 
 
+class _Prompt:
+    """A template, and the one context of all its renders: jinja's own way makes a new one for each, of six parts."""
+
+    def __init__(self, template: Template) -> None:
+        self.name = template.name
+        self._root = template.root_render_func
+        self._context = template.new_context({}, shared=True)  # the environment has no globals to be added
+
+    def pieces(self, values: dict[str, Any]) -> Iterator[str]:
+        """To be used up, or given up, before the next call."""
+        context = self._context
+        context.parent = values
+        context.vars, context.exported_vars = {}, set()  # what the last one has set
+        return self._root(context)
+
+
 class Prompts:
     """Templates by agent, read when it is made. `RINGLOG_PROMPTS_DIR` holds `default.j2` and `<agent id>.j2`."""
 
@@ -37,7 +54,7 @@ class Prompts:
         """Raises `SettingsError` for a folder or a template that can't be used: at the start, not while it rings."""
         self._log = logger("service.prompts")
         self._environment = _environment()
-        self._by_agent: dict[str, Template] = {}
+        self._by_agent: dict[str, _Prompt] = {}
         if folder is not None:
             if not folder.is_dir():
                 raise SettingsError(f"RINGLOG_PROMPTS_DIR is wrong: {folder} is not a folder.")
@@ -47,13 +64,11 @@ class Prompts:
 
     def render(self, agent_id: str | None, values: dict[str, Any]) -> str:
         """The extra prompt. Never raises: a template that fails gives an empty prompt, a log line and a count."""
-        template = self._by_agent.get(agent_id or "", self._default)
+        prompt = self._by_agent.get(agent_id or "", self._default)
         try:
-            # As `template.render`, which copies the values twice to add the environment's globals; ours has none.
-            context = template.new_context(values, shared=True)
             self._environment.budget.begin()
             rendered = ""
-            for piece in template.root_render_func(context):
+            for piece in prompt.pieces(values):
                 rendered += piece
                 if len(rendered) > MAX_RENDERED_CHARACTERS:
                     break
@@ -61,10 +76,10 @@ class Prompts:
         except Exception as error:
             TEMPLATE_ERRORS.inc()
             # Only the kind of error: its text may quote what we know of the caller.
-            self._log.error("a prompt template failed", template=template.name, error=type(error).__name__)
+            self._log.error("a prompt template failed", template=prompt.name, error=type(error).__name__)
             return ""
 
-    def _load(self, path: Path) -> Template:
+    def _load(self, path: Path) -> _Prompt:
         try:
             source = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -80,4 +95,4 @@ class Prompts:
         except (TemplateError, RecursionError) as error:
             raise SettingsError(f"The prompt template {path} is wrong: {error}.") from None
         template.name = path.name
-        return template
+        return _Prompt(template)

@@ -42,7 +42,8 @@ class Journal:
     """
 
     def __init__(self, settings: Settings, topics: tuple[Topic, ...], relaxed: tuple[Topic, ...] = ()) -> None:
-        self._settings = settings
+        self._prefix = settings.topic_prefix
+        self._max_event_bytes = settings.max_request_bytes
         self._topics = {topic.name: topic for topic in topics}
         self._relaxed = frozenset(relaxed)
         self._log = logger("service.journal")
@@ -140,9 +141,10 @@ class Journal:
 
     def undelivered(self, lane: Lane, batches: list[Batch], reason: str) -> None:
         """The spool takes them, in their order, and all of them get their answer from it."""
-        entries = [entry for batch in batches for entry in batch.entries]
+        topic = self._topics[lane.topic]
+        entries = [entry for batch in batches for entry in batch.entries(topic)]
         try:
-            spooled = self._spooler.append(entries, self._share(self._topics[lane.topic]))
+            spooled = self._spooler.append(entries, self._share(topic))
         except NotDurable as error:
             EVENTS_FAILED.labels(lane.topic).inc(len(entries))
             for batch in batches:
@@ -165,14 +167,15 @@ class Journal:
 
     def _append(self, entry: Entry) -> "asyncio.Future[None]":
         """Raises `NotDurable` when there is nothing that takes it."""
-        if entry.size > self._settings.max_request_bytes:
+        size = entry.size
+        if size > self._max_event_bytes:
             return self._spooler.set_aside(entry, "larger than Kafka takes")
         lane = self._lane(entry)
         if lane is None or lane.is_open:
             return self._spooled(entry)
         done = lane.append(entry)
         self._waiting_events += 1
-        self._waiting_bytes += entry.size
+        self._waiting_bytes += size
         return done
 
     def _spooled(self, entry: Entry) -> "asyncio.Future[None]":
@@ -192,7 +195,7 @@ class Journal:
     def _new_lane(self, topic: Topic, place: Place) -> Lane:
         lane = self._lanes[place] = Lane(
             topic.name,
-            topic.named(self._settings.topic_prefix),
+            topic.named(self._prefix),
             place[1],
             RELAXED_LINGER_S if topic in self._relaxed else 0.0,
             self,
@@ -256,7 +259,7 @@ class Journal:
             batch.done.set_exception(error)
 
     def _release(self, batch: Batch) -> None:
-        self._waiting_events -= len(batch.entries)
+        self._waiting_events -= batch.count
         self._waiting_bytes -= batch.size
 
     async def _finish(self) -> None:

@@ -5,13 +5,13 @@ import functools
 import time
 from collections import deque
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Protocol
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.producer.message_accumulator import BatchBuilder
 
 from runtime.metrics import ACK_SECONDS, EVENTS_PUBLISHED
-from service.journal.batch import Batch, seen
+from service.journal.batch import Batch, OpenBatch, seen
 from service.journal.entry import Entry
 
 # Beyond it the spool takes what waits; a leader that is alive acknowledges within milliseconds.
@@ -76,14 +76,11 @@ class Lane:
     def append(self, entry: Entry) -> "asyncio.Future[None]":
         """While it is not open. The future is shared by everyone in the batch: await it, never cancel it."""
         batch = self._gathering or self._new_batch()
-        if batch.builder.append(timestamp=None, key=entry.key, value=entry.value, headers=entry.headers) is None:
+        if not batch.add(entry):
             if batch.producer is None:  # it is full; or else a producer has it, and has taken it by now
                 self._full.append(batch)
             batch = self._new_batch()
-            # The first record of a batch always fits: the size of an event was checked before it came here.
-            batch.builder.append(timestamp=None, key=entry.key, value=entry.value, headers=entry.headers)
-        batch.entries.append(entry)
-        batch.size += entry.size
+            batch.add(entry)
         if batch.producer is None:
             self._arm()
         return batch.done
@@ -93,12 +90,9 @@ class Lane:
 
         Raises `Unacknowledged`, and Kafka's errors.
         """
-        builder = self._connected().create_batch()
-        count = 0
-        for entry in entries:
-            if builder.append(timestamp=None, key=entry.key, value=entry.value, headers=entry.headers) is None:
-                break
-            count += 1
+        self._connected()
+        builder = OpenBatch()
+        count = sum(1 for _ in takewhile(builder.add, entries))
         builder.close()
         await self._acknowledgement(builder, deadline_s)
         self._published.inc(count)
@@ -238,7 +232,7 @@ class Lane:
             self._gathering = None
         self._progress_at = self._loop.time()
         self._ack_seconds.observe(self._progress_at - batch.sent_at)
-        self._published.inc(len(batch.entries))
+        self._published.inc(batch.count)
         self._owner.acknowledged(batch)
         if self._next() is not None:
             self._arm()
@@ -261,7 +255,7 @@ class Lane:
         self.open(str(error) or repr(error))
         self._owner.failed(self, error)
 
-    async def _acknowledgement(self, builder: BatchBuilder, deadline_s: float) -> None:
+    async def _acknowledgement(self, builder: OpenBatch, deadline_s: float) -> None:
         """Of what the drainer delivers. Raises `Unacknowledged`, and Kafka's errors."""
         started = time.perf_counter()
         sent: asyncio.Future[object] | None = None

@@ -87,6 +87,26 @@ async def test_a_request_that_takes_too_long_is_given_up(server: HttpServer) -> 
         await asyncio.gather(running, return_exceptions=True)
 
 
+async def test_a_head_without_an_end_has_the_same_limit(server: HttpServer) -> None:
+    for sent in (b"GET /" + b"x" * MAX_HEAD_BYTES, b"GET / HTTP/1.1\r\na: " + b"x" * MAX_HEAD_BYTES):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(sent)
+        async with asyncio.timeout(5):
+            assert (await reader.readline()) == b"HTTP/1.1 400 Bad Request\r\n"
+        writer.close()
+
+
+async def test_a_small_head_in_two_parts_before_a_large_body_is_none_too_large(server: HttpServer) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    length = 3 * MAX_HEAD_BYTES
+    writer.write(b"POST / HTTP/1.1\r\nhost: ringlog\r\nx: " + b"x" * 10_000)
+    await asyncio.sleep(0.1)
+    writer.write(b"\r\ncontent-length: %d\r\n\r\n" % length + b"x" * length)
+    async with asyncio.timeout(5):
+        assert (await reader.readline()) == b"HTTP/1.1 200 OK\r\n"
+    writer.close()
+
+
 async def test_a_head_has_a_limit(server: HttpServer) -> None:
     for sent in (
         b"GET /" + b"x" * MAX_HEAD_BYTES,
