@@ -20,7 +20,8 @@ ELSEWHERE = [
 
 def batch_of(entries: list[Entry]) -> Batch:
     batch = Batch()
-    assert all([batch.add(entry) for entry in entries])
+    for entry in entries:
+        assert batch.add(entry)
     return batch
 
 
