@@ -38,8 +38,9 @@ def ended(tx: Connection, session_ids: Collection[str]) -> set[str]:
 
 def note(tx: Connection, said: Mapping[str, str], now_us: int) -> None:
     """That these sessions were asked for, and what was said of each."""
-    mine = reconciliations.c.session_id.in_(list(said))
-    before = dict(tx.execute(select(reconciliations.c.session_id, reconciliations.c.asked).where(mine)).tuples().all())
+    asked = reconciliations.c
+    mine = asked.session_id.in_(list(said))
+    before = {row.session_id: row.asked for row in tx.execute(select(asked.session_id, asked.asked).where(mine))}
     rows = [
         {"session_id": session_id, "asked": before.get(session_id, 0) + 1, "asked_at": now_us, "said": word}
         for session_id, word in sorted(said.items())

@@ -49,7 +49,7 @@ class CallLogs:
         position = index.by_session.get(request.match_info["session_id"])
         if position is None:
             raise web.HTTPNotFound(text="{}", content_type="application/json")
-        return web.Response(body=_history(index.plan.at(position)), content_type="application/json")
+        return web.Response(body=bytes(_history(index.plan.at(position))), content_type="application/json")
 
     async def _known(self, request: web.Request) -> "_Index":
         self.asked += 1
