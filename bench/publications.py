@@ -10,6 +10,7 @@ import os
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 from typing import Annotated
@@ -63,7 +64,7 @@ async def _measured(settings: Settings, rounds: int) -> dict[int, dict[str, list
     await start_within(producer)
     topic = CALLS_ENDED.named(settings.topic_prefix)
     partitions = len(await producer.partitions_for(topic))
-    while not journal.is_connected:
+    while not journal.is_connected:  # noqa: ASYNC110 - a journal tells nobody
         await asyncio.sleep(0.05)
 
     async def single(entry: Entry) -> None:
@@ -85,23 +86,19 @@ async def _measured(settings: Settings, rounds: int) -> dict[int, dict[str, list
 def main(rounds: Annotated[int, typer.Option(help="How often each is measured.")] = 6) -> None:
     """Measure what a publication costs by the journal, and by `send_and_wait`."""
     load_core, server_core = cpu.cores()
-    with tempfile.TemporaryDirectory(prefix="ringlog-bench-") as name:
+    with tempfile.TemporaryDirectory(prefix="ringlog-bench-") as name, ExitStack() as stack:
         with cpu.on_core(load_core):
-            kafka = LocalKafka(Path(name) / "kafka")
-            kafka.__enter__()
-        try:
-            settings = load_settings(
-                kafka_bootstrap_servers=kafka.bootstrap_servers,
-                topic_partitions=PARTITIONS_LOCALLY,
-                data_dir=Path(name) / "data",
-            )
-            asyncio.run(topics.apply(settings))
-            gc.freeze()
-            gc.set_threshold(GC_THRESHOLD)
-            with cpu.on_core(server_core), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                found = runner.run(_measured(settings, rounds))
-        finally:
-            kafka.__exit__(None, None, None)
+            kafka = stack.enter_context(LocalKafka(Path(name) / "kafka"))
+        settings = load_settings(
+            kafka_bootstrap_servers=kafka.bootstrap_servers,
+            topic_partitions=PARTITIONS_LOCALLY,
+            data_dir=Path(name) / "data",
+        )
+        asyncio.run(topics.apply(settings))
+        gc.freeze()  # as `runtime.process` does
+        gc.set_threshold(GC_THRESHOLD)
+        with cpu.on_core(server_core), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            found = runner.run(_measured(settings, rounds))
     table = Table("tasks", *next(iter(found.values())), title="CPU us an event")
     for tasks, ways in found.items():
         table.add_row(str(tasks), *(f"{median(us):.1f} ({min(us):.1f}-{max(us):.1f})" for us in ways.values()))
