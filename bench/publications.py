@@ -1,7 +1,7 @@
 """What a publication itself costs, without HTTP: the journal against `send_and_wait`. `python -m bench.publications`.
 
-In one process on a core of its own, with the broker on the other: so many tasks publish one event after the other. `loop`
-is what the tasks cost that publish nothing.
+In one process on a core of its own, with the broker on the other: so many tasks publish one event after the other.
+`loop` is what the tasks cost that publish nothing.
 """
 
 import asyncio
