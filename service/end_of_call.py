@@ -145,7 +145,7 @@ class EndOfCallWebhook:
         if len(session_id) > MAX_SESSION_ID_CHARACTERS:
             raise Unacceptable("session-too-long", SESSION_TOO_LONG)
         voip_from, voip_to = (phone_number(call.voip.from_), phone_number(call.voip.to)) if call.voip else (None, None)
-        caller, direction = self._identity.identify(session_id, voip_from, voip_to, call.metadata_map)
+        caller, direction, decided_by = self._identity.identify(session_id, voip_from, voip_to, call.metadata_map)
         self._redact(members, session_id)
         id_ = event_id(ENDED, session_id, received)
         now = self._clock()
@@ -156,6 +156,7 @@ class EndOfCallWebhook:
             agent_id=identifier(call.agent_id),
             caller=caller,
             direction=direction,
+            decided_by=decided_by,
             body=msgspec.Raw(msgspec.json.encode(members)),
         )
         value = msgspec.json.encode(envelope)
