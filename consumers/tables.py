@@ -144,6 +144,7 @@ transcript_function_calls = Table(
     Column("name", Text, nullable=False),
     Column("params", Text),
     Column("result", Text),
+    Column("turns_before", Integer),
     _of_transcript("fk_transcript_function_calls_transcripts"),
 )
 
