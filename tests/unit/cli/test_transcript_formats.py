@@ -5,6 +5,9 @@ import io
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from cli.transcript_formats import Csv, JsonLines, Markdown
 from consumers.conversations import Conversation
@@ -92,6 +95,23 @@ def test_markdown_has_each_call_where_it_belongs() -> None:
 )
 def test_what_was_said_is_plain_text_in_markdown(said: str, written: str) -> None:
     assert markdown(conversation(Turn("user", said)))[2] == f"**user:** {written}"
+
+
+@settings(max_examples=400)
+@given(st.lists(st.text(st.sampled_from("ab1 \t\n\\`*_[]()<>&#|~!$-+=.:;/{}@é'\"")), min_size=1, max_size=3))
+def test_a_reader_of_markdown_finds_the_words_and_nothing_else(said: list[str]) -> None:
+    calls = (PlacedCall(said[0], said[-1], None, 0),)
+    text = Markdown().of(conversation(*(Turn("user", it) for it in said), calls=calls)).decode()
+    tokens = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).parse(text)
+    assert {token.type for token in tokens} <= {
+        *("heading_open", "heading_close", "paragraph_open", "paragraph_close", "inline")
+    }
+    blocks = [token.children or [] for token in tokens if token.type == "inline"]
+    found = [it for block in blocks for it in block if it.type not in ("text", "text_special", "hardbreak")]
+    assert {it.type for it in found} <= {"strong_open", "strong_close", "code_inline"}
+    turns = ["".join(it.content or "\n" * (it.type == "hardbreak") for it in block) for block in blocks[3:]]
+    lines = ["\n".join(line.strip() for line in it.strip().splitlines()) for it in said]
+    assert turns == [f"user: {it}".rstrip() for it in lines]
 
 
 def test_code_in_markdown_ends_where_it_ends() -> None:
