@@ -5,7 +5,16 @@ from typing import Any, Literal
 
 import msgspec
 
-from schemas.function_calls import MAX_DEPTH, FunctionCall, Mention, function_call_of, is_part, json_text, mentions_in
+from schemas.function_calls import (
+    MAX_DEPTH,
+    FunctionCall,
+    Mention,
+    function_call_of,
+    is_part,
+    json_text,
+    may_tell_of_calls,
+    mentions_in,
+)
 from schemas.lenient import NULL, UNREADABLE, nests_deeper
 
 # literal_eval builds a syntax tree some hundred times the size of its text: a longer one is not parsed.
@@ -66,9 +75,9 @@ def chat_of(raw: msgspec.Raw = NULL) -> Chat:
     turns = tuple(_turn(item) for item in items)
     mentions = (
         mention
-        for position, item in enumerate(items)
-        if isinstance(item, dict)
-        for mention in mentions_in(item, position, of_a_tool=turns[position].role == "tool")
+        for position, (item, turn) in enumerate(zip(items, turns, strict=True))
+        if turn.role == "tool" or may_tell_of_calls(item)
+        for mention in mentions_in(item, position, of_a_tool=turn.role == "tool")
     )
     return Chat("ok", turns, tuple(mentions))
 

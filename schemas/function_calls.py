@@ -52,6 +52,13 @@ def function_call_of(item: Any) -> FunctionCall:
     return FunctionCall(_name(told), _params(told), None if result is None else json_text(result), _id(item))
 
 
+def may_tell_of_calls(item: Any) -> bool:
+    """Whether it is worth looking: nearly all items of a chat are a role and a text."""
+    return isinstance(item, dict) and (
+        not isinstance(item.get("content"), str) or "tool_calls" in item or "function_call" in item
+    )
+
+
 def mentions_in(item: dict[str, Any], position: int, *, of_a_tool: bool) -> Iterator[Mention]:
     """Of one item of a chat; `of_a_tool`: the turn is what a function has answered.
 
