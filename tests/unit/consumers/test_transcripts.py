@@ -156,3 +156,12 @@ def test_an_empty_chat_is_something_said() -> None:
 def test_the_source_is_the_last_revision_that_changed_something() -> None:
     assert len(together({"chat": HELLO}, {"chat": repr(HELLO)}, {}).history) == 1
     assert len(together({}, {"chat": HELLO}, {"chat": HELLO}).history) == 2
+
+
+def test_what_was_kept_before_chats_told_of_calls_is_read() -> None:
+    """Its content lies in the table of revisions, without the members that came later."""
+    call = ended_call(ended("s", 0, {"chat": HELLO, "function_calls": [{"name": "book"}]}))
+    old = msgspec.msgpack.decode(encoded(account_of(call)))
+    chat, functions = old[5], old[7]
+    del chat["mentions"], functions["calls"][0]["id"]
+    assert transcript_of([call.revision(encoded(old))]).account == account_of(call)

@@ -4,6 +4,8 @@ import json
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from schemas.chat import chat_of
 from schemas.function_calls import MAX_DEPTH, FunctionCall, Mention
@@ -137,3 +139,37 @@ def test_python_tells_of_the_same_calls_as_json() -> None:
     of_json, of_python = (chat_of(msgspec.Raw(json.dumps(text).encode())) for text in (json.dumps(items), repr(items)))
     assert of_json == of_python
     assert of_json.mentions == (Mention(0, FunctionCall("f", "{}", None, "1")),)
+
+
+WORDS = st.sampled_from(
+    [
+        *(
+            "role",
+            "content",
+            "tool_calls",
+            "function_call",
+            "function",
+            "name",
+            "id",
+            "tool_call_id",
+            "arguments",
+            "input",
+        ),
+        *("params", "type", "text", "tool", "assistant", "tool_use", "tool_result", "{broken", '{"a": 1}', ""),
+    ]
+)
+ITEMS = st.recursive(
+    st.none() | st.booleans() | st.integers() | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=5),
+    max_leaves=25,
+)
+
+
+@given(st.lists(ITEMS, max_size=4))
+def test_whatever_an_item_is_it_is_one_turn_and_its_calls_can_be_kept(items: list[object]) -> None:
+    for mention in told(*items):
+        assert 0 <= mention.position < len(items)
+        assert mention.call.name
+        assert msgspec.msgpack.decode(msgspec.msgpack.encode(mention), type=Mention) == mention
+        if mention.call.params is not None:
+            json.loads(mention.call.params)
