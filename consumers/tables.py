@@ -104,6 +104,7 @@ call_log = Table(
     Column("caller_id", Text, nullable=False),
     Column("agent_id", Text),
     Column("direction", Text, nullable=False),
+    Column("decided_by", Text),
     Column("prefetched_at", BigInteger),
     Column("ended_at", BigInteger),
     Column("recovered", Boolean, nullable=False),
@@ -198,6 +199,7 @@ transcript_function_calls = Table(
     Column("name", Text, nullable=False),
     Column("params", Text),
     Column("result", Text),
+    Column("turns_before", Integer),
     _of_transcript("fk_transcript_function_calls_transcripts"),
 )
 
