@@ -12,6 +12,7 @@ from consumers.database import open_engine, wait_for_schema
 from consumers.effects import TooManyDeadLetters
 from consumers.letter_watch import LetterWatch
 from consumers.outbox import OutboxRelay
+from consumers.plans import load_plans
 from consumers.positions import PositionMismatch
 from consumers.publisher import Publisher
 from consumers.recordings import Downloader, Recordings
@@ -30,8 +31,8 @@ OPS_GRACE_S = 0.5
 Part = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 
 
-def _billing(_settings: Settings, _engine: Engine) -> tuple[Consumer, list[Part]]:
-    return Billing(), []
+def _billing(settings: Settings, _engine: Engine) -> tuple[Consumer, list[Part]]:
+    return Billing(load_plans(settings)), []
 
 
 def _transcripts(_settings: Settings, _engine: Engine) -> tuple[Consumer, list[Part]]:

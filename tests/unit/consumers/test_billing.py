@@ -6,7 +6,8 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from consumers.billing import Posting, bill_of, encoded, postings_of
+from consumers.billing import Posting, postings_of
+from consumers.bills import bill_of, encoded
 from consumers.calls import MAX_NAME_LENGTH, ended_call
 from consumers.contract import UnreadableEvent
 from schemas.event import ENDED, MAX_SESSION_ID_CHARACTERS, headers_of
