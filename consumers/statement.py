@@ -7,7 +7,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from consumers import revisions
-from consumers.billing import Posting, postings_of, stored_entries
+from consumers.billing import Entries, Posting, postings_of, stored_entries
 from consumers.bills import BILLING, KnownCall, call_of, decoded
 from consumers.plan_charges import charges_of, stored_terms
 from consumers.revisions import Revision
@@ -71,20 +71,20 @@ def statement_of(tx: Connection, session_id: str) -> Statement | None:
         duration_ms=call.bill.duration_ms,
         agent_id=call.bill.agent_id,
         caller_id=call.bill.caller.id,
-        steps=list(_steps(history, entries.values())),
+        steps=list(_steps(history, entries)),
         plan=_plan(tx, session_id, call),
     )
 
 
-def _steps(history: Sequence[Revision], rows: Any) -> Iterator[Step]:
+def _steps(history: Sequence[Revision], stored: Entries) -> Iterator[Step]:
     postings = {posting.source.event_id: posting for posting in postings_of(history)}
     was_known = False
     for revision in history:
         is_known = decoded(revision.content).charges is not None
         entries = [
             Entry(row["kind"], row["type"], row["provider"], row["amount_micros"])
-            for row in rows
-            if row["event_id"] == revision.event_id
+            for key, row in sorted(stored.items())
+            if key[0] == revision.event_id
         ]
         why = _why(is_known, was_known, postings.get(revision.event_id))
         yield Step(revision.event_id, revision.received_at, why, entries)
