@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -20,10 +21,11 @@ _SHOWN_DIFFERENCES = 20
 
 
 def report_table(month: str, by: str, lines: Sequence[Line], totals: Sequence[Line]) -> Table:
-    table = Table(title=f"Calls that began in {month} (UTC), by {by}", title_justify="left")
-    table.add_column(by)
-    for name in ("calls", "provisional", "cost in credits", "charged", "currency", "charge provisional"):
-        table.add_column(name, justify="left" if name == "currency" else "right")
+    title = f"Calls that began in {month} (UTC), by {by}"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column(by, no_wrap=True, overflow="fold")
+    for name in ("calls", "credits", "provisional", "charged", "provisional"):  # each amount, and what it lacks
+        table.add_column(name, justify="right", overflow="fold")
     for line in lines:
         table.add_row(Text(printable(line.key or _NONE[by])), *_cells(line))
     table.add_section()
@@ -36,10 +38,9 @@ def _cells(line: Line) -> list[Text]:
     charged = line.currency is not None
     said = (
         str(line.calls),
-        str(line.provisional),
         credits_text(line.cost_micros),
-        credits_text(line.amount_micros) if charged else "",
-        printable(line.currency or ""),
+        str(line.provisional),
+        f"{credits_text(line.amount_micros)} {printable(line.currency or '')}" if charged else "",
         str(line.plan_provisional) if charged else "",
     )
     return [Text(it) for it in said]  # never markup: a currency may be "[EUR]"
@@ -125,11 +126,8 @@ def audit_lines(found: Audit) -> Iterator[str]:
         yield f"{found.in_dead_letters} more differ because an event of theirs lies in the dead letters."
     if found.unread:
         yield f"{found.unread} events were not compared: billing has not read them yet."
-    yield (
-        f"The ledger differs from the log in {found.different} places."
-        if found.different
-        else "The ledger agrees with the log."
-    )
+    places = f"{found.different} place{'s' * (found.different != 1)}"
+    yield f"The ledger differs from the log in {places}." if found.different else "The ledger agrees with the log."
 
 
 def _time(time_us: int) -> str:

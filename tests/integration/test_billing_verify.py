@@ -154,8 +154,8 @@ def test_the_ledger_agrees_with_the_log_or_it_is_said_where_it_does_not(scene: S
         "-a": "the entries add up to 0.999999, and the log says 1",
         "b": "the entries add up to 2, and the log says 2.5",
         "c": found["c"],
-        "d": "the plan charge is another: state is 'final' and should be 'provisional', amount_micros is 0 and should be"
-        " None",
+        "d": "the plan charge is another: state is 'final' and should be 'provisional',"
+        " amount_micros is 0 and should be None",
         "invented": "billing_entries has it, and the log has no call of that session",
     }
     assert "for llm by openai is another: caller_id is 'somebody' and should be 'c0ffee'" in found["c"]
@@ -216,19 +216,19 @@ def test_what_lies_in_the_dead_letters_is_no_difference_until_it_is_redriven(sce
     assert scene.differences() == {"b": "the entries add up to 0, and the log says 2.5"}
 
 
+@pytest.mark.parametrize("small_rest", [10, 10**9], ids=["followed", "at once"])
 def test_a_ledger_that_grows_meanwhile_is_compared_as_it_is_at_one_moment(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, small_rest: int
 ) -> None:
-    monkeypatch.setattr(ledger_audit, "SMALL_REST", 10)  # it goes round while there is something to follow
+    """Whether it goes round for as long as there is something to follow, or reads all the rest beside the snapshot."""
+    monkeypatch.setattr(ledger_audit, "SMALL_REST", small_rest)
     records = [in_partition(call(f"s{n % 500}", n, n % 7), n % 2) for n in range(4_000)]
     asyncio.run(scene.publish(records))
 
     async def meanwhile() -> list[Any]:
         await until(lambda: any(scene.column(positions.c.next_offset)))
-        found = []
-        for _ in range(3):
-            found.append(await audit(scene.settings, scene.engine, asyncio.Event(), lambda *_: None))
-        return found
+        never = asyncio.Event()
+        return [await audit(scene.settings, scene.engine, never, lambda *_: None) for _ in range(3)]
 
     found = asyncio.run(scene.consume(4_000, meanwhile))
     assert [(it.different, it.differences) for it in found] == [(0, [])] * 3

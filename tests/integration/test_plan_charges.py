@@ -156,6 +156,14 @@ def test_a_price_change_rewrites_no_old_bill(engine: Engine, read: Callable[...,
     assert [(row["session_id"], row["amount_micros"]) for row in rows(engine)] == [("new", 2_400_000), ("s", 360_000)]
 
 
+def test_a_revision_that_stays_in_its_version_keeps_the_terms_of_the_bill(
+    engine: Engine, read: Callable[..., Plans]
+) -> None:
+    consume(engine, read(FILE), [ended("s", 1, body(ts=JANUARY, duration=60))])
+    consume(engine, read(DEARER), [ended("s", 2, body(ts=JANUARY - 86_400, duration=60))])
+    assert charge(engine) == ("standard", "2026-01-01", "final", 120_000)
+
+
 def test_an_agent_that_gets_another_plan_keeps_its_old_bills(engine: Engine, read: Callable[..., Plans]) -> None:
     consume(engine, read(FILE), [ended("s", 1, body(ts=JANUARY, duration=60), agent_id="-sales")])
     moved = read(FILE.replace('agents = ["-sales"]', ""))

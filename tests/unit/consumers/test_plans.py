@@ -1,5 +1,6 @@
 """The file of plans: what is wrong with it is said in one sentence, and what is right is chosen by call."""
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 from cli.main import app
 from consumers.bills import bill_of, call_of, encoded
 from consumers.calls import ended_call
-from consumers.plans import Plans, load_plans
+from consumers.plans import Plans, _File, _Plan, _Version, load_plans
 from runtime.process import EXIT_SETTINGS
 from runtime.settings import SettingsError, load_settings
 from tests.ended_calls import ended
@@ -146,6 +147,16 @@ def test_what_is_wrong_is_said_with_file_plan_and_key(tmp_path: Path, text: str,
     assert said.startswith(f"RINGLOG_BILLING_PLANS names {tmp_path / 'plans.toml'}: ")
     assert sentence in said
     assert said.endswith(".") and "\n" not in said
+
+
+def test_the_documented_file_is_read_and_has_every_key(tmp_path: Path) -> None:
+    page = DOCUMENTED.read_text()
+    (example,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert set(read(tmp_path, example).versions) == {"standard", "sales", "acme"}
+    keys = {name for shape in (_File, _Plan, _Version) for name in shape.__struct_fields__} - {"versions"}
+    assert {key for key in keys if re.search(rf"^\W*{key} =|^\[+{key}\b", example, re.MULTILINE)} == keys
+    table = page[page.index("| key |") : page.index("The plan of a call is")]
+    assert {key for key in keys if f"{key}" in table} == keys
 
 
 def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
