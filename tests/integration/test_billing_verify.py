@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from cli.billing import app
 from consumers import database, ledger_audit
 from consumers.billing import Billing
-from consumers.ledger_audit import audit
+from consumers.ledger_audit import Interrupted, audit
 from consumers.outbox import OutboxRelay
 from consumers.plans import load_plans
 from consumers.publisher import Publisher
@@ -172,6 +172,15 @@ def test_what_billing_has_not_read_is_not_compared(scene: Scene) -> None:
     asyncio.run(scene.publish([call("-a", 20, 7), in_partition(call("new", 21, 7), 1)]))
     said = json.loads(scene.verify("--json").stdout)
     assert (said["events"], said["unread"], said["different"]) == (8, 2, 0)
+
+
+def test_a_stop_ends_it_without_a_verdict(scene: Scene) -> None:
+    asyncio.run(scene.publish(HISTORY))
+    asyncio.run(scene.consume(8))
+    stop = asyncio.Event()
+    stop.set()
+    with pytest.raises(Interrupted):
+        asyncio.run(audit(scene.settings, scene.engine, stop, lambda *_: None))
 
 
 @pytest.mark.parametrize("credit", [b"1e308", b"9" * 1000], ids=["1e308", "a thousand digits"])

@@ -1,8 +1,9 @@
 """Plan charges on real databases: functions of the calls and the plans, and an old bill keeps its terms."""
 
 import itertools
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -281,8 +282,33 @@ def test_any_order_duplication_and_batches_give_the_same_charges(
     assert rows(engine) == first
 
 
+def test_two_processes_that_meet_at_a_session_charge_what_one_would(engine: Engine, read: Callable[..., Plans]) -> None:
+    plans = read(FILE)
+    agents = ["-sales", "-other"]
+    records = [
+        ended(f"s{n % 5}", n, body(n % 7, ts=JANUARY, duration=n, n=n), agent_id=agents[n % 2]) for n in range(80)
+    ]
+    consume(engine, plans, records)
+    alone = rows(engine)
+    forget(engine)
+    failures: list[BaseException] = []
+
+    def work(mine: Sequence[Record]) -> None:
+        try:
+            consume(engine, plans, *([record] for record in mine))
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(records[part::2],)) for part in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert rows(engine) == alone
+
+
 def test_calls_without_a_plan_have_no_row(engine: Engine, read: Callable[..., Plans]) -> None:
     plans = read(FILE.replace('default = "standard"', ""))
     consume(engine, plans, [ended("s", 1, body("1", ts=JANUARY, duration=60))])
     assert rows(engine) == []
-    assert plans.versions["standard"][0].valid_from == date(2026, 1, 1)
