@@ -15,6 +15,7 @@ VERBS = (
     "topics",
     "facts",
     "calls",
+    "billing",
     "transcripts",
     "dead-letters",
     "reconcile",

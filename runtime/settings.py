@@ -112,6 +112,9 @@ class Settings(BaseSettings):
     # Consumers
     dead_letter_share: float = Field(0.05, ge=0, le=1)
 
+    # Billing
+    billing_plans: Path | None = None
+
     # Where things are kept
     data_dir: Path = Path("ringlog-data")
     database_url: str | None = None
