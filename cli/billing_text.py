@@ -23,26 +23,25 @@ _SHOWN_DIFFERENCES = 20
 def report_table(month: str, by: str, lines: Sequence[Line], totals: Sequence[Line]) -> Table:
     title = f"Calls that began in {month} (UTC), by {by}"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    table.add_column(by, no_wrap=True, overflow="fold")
-    for name in ("calls", "credits", "provisional", "charged", "provisional"):  # each amount, and what it lacks
-        table.add_column(name, justify="right", overflow="fold")
+    table.add_column(by, overflow="fold")  # a name may be cut in two, an amount never
+    by_plans = any(line.currency is not None for line in (*lines, *totals))
+    # Each amount, and of how many calls it lacks something.
+    for name in ("calls", "credits", "provisional", *(("charged", "provisional") if by_plans else ())):
+        table.add_column(name, justify="right", no_wrap=True)
     for line in lines:
-        table.add_row(Text(printable(line.key or _NONE[by])), *_cells(line))
+        table.add_row(Text(printable(line.key or _NONE[by])), *_cells(line, by_plans))
     table.add_section()
     for line in totals:
-        table.add_row("total", *_cells(line), style="bold")
+        table.add_row("total", *_cells(line, by_plans), style="bold")
     return table
 
 
-def _cells(line: Line) -> list[Text]:
-    charged = line.currency is not None
-    said = (
-        str(line.calls),
-        credits_text(line.cost_micros),
-        str(line.provisional),
-        f"{credits_text(line.amount_micros)} {printable(line.currency or '')}" if charged else "",
-        str(line.plan_provisional) if charged else "",
-    )
+def _cells(line: Line, by_plans: bool) -> list[Text]:
+    said = [str(line.calls), credits_text(line.cost_micros), str(line.provisional)]
+    if by_plans and line.currency is None:
+        said += ["", ""]
+    elif by_plans:
+        said += [f"{credits_text(line.amount_micros)} {printable(line.currency or '')}", str(line.plan_provisional)]
     return [Text(it) for it in said]  # never markup: a currency may be "[EUR]"
 
 
