@@ -88,6 +88,9 @@ DEAD_LETTER_SHARE = _gauge(
 CALLS_OVERDUE = _gauge(
     "ringlog_calls_overdue", "Calls that were announced, are longer ago than a call may last, and have no end."
 )
+RECONCILED_AT = _gauge(
+    "ringlog_reconciled_timestamp_seconds", "When a pass over what may be missing was last complete."
+)
 RECONCILED = _counter(
     "ringlog_reconciled_total", "Calls that the provider was asked for, by what came of it.", "outcome"
 )
