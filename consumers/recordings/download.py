@@ -88,7 +88,7 @@ class Download:
     async def _go_on(self, broken: FetchFailed) -> None:
         """Asks for what is missing. Raises `FetchFailed`, as it broke off, when that is not to be had."""
         version = self._version
-        if version is None or not self._size:
+        if version is None:
             raise broken
         rest: dict[str, str] = {hdrs.RANGE: f"bytes={self._size}-", hdrs.IF_RANGE: version.validator}
         while self._continuations < MAX_CONTINUATIONS:
