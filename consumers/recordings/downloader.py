@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
-from yarl import URL
 
 from consumers.outage import is_unavailable
+from consumers.recordings import book
 from consumers.recordings.backoff import MAX_ATTEMPTS, STORAGE_AWAY_DELAY_S, delay_s
 from consumers.recordings.failure import FetchFailed
 from consumers.recordings.fetcher import Fetcher
@@ -190,17 +190,11 @@ class Downloader:
 
     def _say(self, job: Job) -> Any:
         # The host alone: the rest of a URL may be a credential.
-        return self._log.bind(session_id=job.session_id, event_id=job.event_id, host=_host(job.url))
+        return self._log.bind(session_id=job.session_id, event_id=job.event_id, host=book.host_of(job.url))
 
     async def _in_thread(self, call: Callable[..., R], *args: Any) -> R:
         async with self._database:
             return await in_thread(call, *args)
-
-
-def _host(url: str) -> str | None:
-    with contextlib.suppress(ValueError):  # a log line is no place to judge a URL: the guard does
-        return URL(url).host
-    return None
 
 
 async def _cancelled(tasks: set[asyncio.Task[Any]]) -> None:

@@ -84,6 +84,13 @@ class Storage:
             raise _away(error) from error
         return None
 
+    async def holds(self, name: str) -> bool:
+        """Raises `StorageAway`."""
+        try:
+            return await self._is_there(name)
+        except (BaseError, OSError) as error:
+            raise _away(error) from error
+
     async def read(self, name: str, read: Callable[[int], None] = lambda _bytes: None) -> tuple[int, str] | None:
         """How many bytes the object has, and their sha256; None when there is no such object.
 
