@@ -10,10 +10,10 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 TESTBED ?= ../shared/testbed/docker
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check format bench bench-journal lock clean
+.PHONY: help run test test-all check format bench bench-journal bench-recordings lock clean
 
 help: ## What can be made
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 $(VENV)/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -56,6 +56,9 @@ bench: $(VENV)/installed ## Measured against the alternatives, in one run
 
 bench-journal: $(VENV)/installed ## How events become durable, against one send_and_wait a request, and through an outage
 	$(BIN)/python -m bench.journal
+
+bench-recordings: $(VENV)/installed ## Fifty downloads at once, against a bare download of the same sounds
+	$(BIN)/python -m bench.recordings
 
 lock: $(VENV)/installed ## Resolve the dependencies anew
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
