@@ -17,6 +17,7 @@ from obstore.store import LocalStore, ObjectStore, from_url
 from consumers.recordings.reading import Reading
 from consumers.recordings.sound import KINDS, Kind, kind_of
 from runtime.settings import PREFIX, Settings, SettingsError
+from runtime.threads import in_thread
 
 # The smallest part that S3 takes is 5 MiB. Two in flight: 10 MiB of memory a download, whatever its size.
 PART_BYTES = 5 * 1024 * 1024
@@ -78,7 +79,7 @@ class Storage:
                 there = await asyncio.gather(*(self._is_there(name) for name, _ in names))
                 for (name, kind), found in zip(names, there, strict=True):
                     if found:
-                        await asyncio.to_thread(self._sweep, name)
+                        await in_thread(self._sweep, name)
                         return await self._hashed(name, kind.content_type)
         except (BaseError, OSError) as error:
             raise _away(error) from error
@@ -113,11 +114,12 @@ class Storage:
         head = await reading.head()
         kind = kind_of(head)
         name = f"{stem}.{kind.extension}"
-        await asyncio.to_thread(self._sweep, name)
+        await in_thread(self._sweep, name)
         try:
             await self._upload(name, kind, reading)
             if isinstance(self._store, LocalStore):
-                await asyncio.to_thread(self._sync, name)
+                # A thread for each: six of a pool would be what fifty downloads wait for on a slow disk.
+                await in_thread(self._sync, name)
         except Exception as error:
             if reading.error is not None:
                 raise reading.error from None
