@@ -65,8 +65,8 @@ def list_(
         raise typer.Exit(EXIT_FAILED)
 
 
-# A session id may begin with a dash, as the provider's ids do.
-@app.command(context_settings={"ignore_unknown_options": True})
+# A session id may begin with a dash, as the provider's ids do, and then with an h.
+@app.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})
 def show(session: Annotated[str, typer.Argument(help="The session's id.")], json: Json = False) -> None:
     """Show what is known of a call. Exit code 1 when it is nothing.
 

@@ -98,6 +98,9 @@ RETRIES = _counter("ringlog_retries_total", "Batches tried again.", "consumer", 
 OUTBOX_WAITING = _gauge("ringlog_outbox_events", "Derived events that wait to be published.", "consumer")
 RECORDINGS = _counter("ringlog_recording_attempts_total", "Attempts to fetch a recording, by outcome.", "outcome")
 RECORDING_BYTES = _counter("ringlog_recording_bytes_total", "Bytes of recordings stored.")
+RECORDING_CONTINUATIONS = _counter(
+    "ringlog_recording_continuations_total", "Downloads that broke off and went on where they had ended."
+)
 
 
 def exposition() -> bytes:

@@ -72,6 +72,11 @@ def test_one_call_is_told_whole(books: Settings) -> None:
     assert whole["prefetched_at"] < whole["ended_at"]
 
 
+def test_an_id_that_begins_like_an_option_is_an_id(books: Settings) -> None:
+    said = ringlog(books, "show", "-hello")
+    assert said.exit_code == 1 and "Nothing is known of session '-hello'" in said.stderr
+
+
 def test_a_call_that_nobody_has_heard_of_is_an_error_with_a_sentence(books: Settings) -> None:
     said = ringlog(books, "show", "nobody")
     assert (said.exit_code, said.stdout) == (1, "") and "Nothing is known of session 'nobody'" in said.stderr
