@@ -6,6 +6,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from cli.csv_cell import csv_cell
 from cli.terminal import printable
 from consumers.billing_report import Line
 from consumers.ledger_audit import Audit
@@ -50,12 +51,12 @@ def csv_rows(by: str, lines: Sequence[Line]) -> Iterator[tuple[str, ...]]:
     yield by, "calls", "provisional", "cost", "amount", "currency", "plan_provisional"
     for line in lines:
         yield (
-            line.key or "",
+            csv_cell(line.key or ""),
             str(line.calls),
             str(line.provisional),
             credits_text(line.cost_micros),
             credits_text(line.amount_micros) if line.currency is not None else "",
-            line.currency or "",
+            csv_cell(line.currency or ""),
             str(line.plan_provisional),
         )
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from cli.csv_cell import csv_cell
 from cli.terminal import printable
 from cli.transcript_text import speaker, when
 from consumers.conversations import Conversation
@@ -34,10 +35,6 @@ class JsonLines:
     def of(self, conversation: Conversation) -> bytes:
         return msgspec.json.encode(conversation) + b"\n"
 
-
-# Spreadsheets take a cell that begins so for a formula, which may fetch and send things. After an apostrophe it is
-# text; where one was already, there are two, so that taking one away leaves what was said.
-_FORMULA = ("=", "+", "-", "@", "\t", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20", "'")
 
 _COLUMNS = (
     *("session_id", "agent_id", "caller_id", "started_at", "received_at", "duration_ms", "status", "chat_state"),
@@ -85,15 +82,8 @@ def _yes(true: bool) -> str:
 
 def _csv_row(cells: tuple[Any, ...]) -> bytes:
     row = io.StringIO()
-    csv.writer(row).writerow([_cell(cell) for cell in cells])
+    csv.writer(row).writerow([csv_cell(cell) if isinstance(cell, str) else cell for cell in cells])
     return row.getvalue().encode()
-
-
-def _cell(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    text = printable(value)
-    return "'" + text if text.startswith(_FORMULA) else text
 
 
 def _time(micros: int | None) -> str | None:
