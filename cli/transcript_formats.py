@@ -90,13 +90,21 @@ def _time(micros: int | None) -> str | None:
     return None if micros is None else rfc3339(micros)
 
 
-# What has a meaning in Markdown anywhere in a line; and at the beginning of one, where it would be a list or a heading.
+# What has a meaning in Markdown anywhere in a line; and at its beginning: a list, a heading, a line of a table.
 _MEANINGFUL = re.compile(r"[\\`*_\[\]<>&#|~!$]")
-_AT_THE_BEGINNING = re.compile(r"([-+=]|\d+(?=[.)]))")
+_AT_THE_BEGINNING = re.compile(r"([-+=:]|\d+(?=[.)]))")
+
+# GitHub, GitLab and the linkifiers of others make links of addresses by themselves, and some look for them in what is
+# rendered, where no backslash is left. None looks into code.
+_WORD = re.compile(r"\S+")
+_ADDRESS = re.compile(r"//|@|www\.|\w\.[^\W\d]{2}", re.IGNORECASE)
 
 
 class Markdown:
-    """For people: a heading for each call, then what was said. No word of it is a link, an image or HTML."""
+    """For people: a heading for each call, then what was said. No word of it is a link, an image or HTML.
+
+    What looks like an address is a span of code.
+    """
 
     suffix = "md"
     head = b""
@@ -135,13 +143,17 @@ def _plain(text: str) -> str:
 
 
 def _plain_line(line: str) -> str:
-    beginning = _AT_THE_BEGINNING.match(line)
-    plain = _MEANINGFUL.sub(r"\\\g<0>", line)
+    plain = _WORD.sub(lambda word: _plain_word(word[0]), line)
+    beginning = _AT_THE_BEGINNING.match(plain)
     if not beginning:
         return plain
-    if beginning[1] in "-+=":
+    if beginning[1] in "-+=:":
         return "\\" + plain
     return f"{beginning[1]}\\{plain[len(beginning[1]) :]}"
+
+
+def _plain_word(word: str) -> str:
+    return _code(word) if _ADDRESS.search(word) else _MEANINGFUL.sub(r"\\\g<0>", word)
 
 
 def _code(text: str) -> str:
