@@ -106,12 +106,13 @@ def _part(micros: int | None, what: str) -> Text:
 
 
 def _rule(terms: Terms) -> str:
-    said = [f"rounded up to {terms.round_up_to_s} s"]
+    """In the order in which they are applied."""
+    said = []
     if terms.included_s:
-        said.insert(0, f"beyond the first {terms.included_s} s")
+        said.append(f"beyond the first {terms.included_s} s")
     if terms.minimum_s:
         said.append(f"at least {terms.minimum_s} s")
-    return f" ({', '.join(said)})"
+    return f" ({', '.join([*said, f'rounded up to {terms.round_up_to_s} s'])})"
 
 
 def audit_lines(found: Audit) -> Iterator[str]:

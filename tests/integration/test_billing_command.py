@@ -140,6 +140,12 @@ def test_a_body_that_is_recovered_later_moves_no_call_to_another_month(engine: E
     assert lines(settings, "agent", "2026-09")["lines"] == []
     said = msgspec.json.decode(ringlog(settings, "call", "--json", "-first").stdout)
     assert said["called_at"] == time_us(-30 * 86_400 * 1_000_000)
+    # It comes first in the order, so the entry is of its event now; what the call costs is the same.
+    assert [(step["event_id"], len(step["entries"])) for step in said["steps"]] == [
+        (recovered.header("ce_id"), 1),
+        (webhook.header("ce_id"), 0),
+    ]
+    assert said["cost_micros"] == 2_000_000
 
 
 @pytest.mark.parametrize("month", ["2026", "2026-13", "2026-1", "0000-01", "November", "2026-11-01", "٢٠٢٦-11"])
