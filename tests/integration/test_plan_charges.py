@@ -223,7 +223,9 @@ class Said(msgspec.Struct, frozen=True):
 
     def record(self) -> Record:
         metadata_ = None if self.account is None else {"account": self.account}
-        said = body(self.credit, ts=self.ts, duration=self.duration, metadata=metadata_, n=self.n)
+        # The agent is of the body, so that bodies of two agents are two events.
+        about = {"agent_id": self.agent, "ts": self.ts, "duration": self.duration, "metadata": metadata_, "n": self.n}
+        said = body(self.credit, **about)
         return ended(self.session, self.day * DAY_US, said, agent_id=self.agent, recovered=self.recovered)
 
 
