@@ -6,6 +6,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from cli.csv_cell import csv_cell
 from cli.terminal import printable
 from consumers.billing_report import Line
 from consumers.ledger_audit import Audit
@@ -50,12 +51,12 @@ def csv_rows(by: str, lines: Sequence[Line]) -> Iterator[tuple[str, ...]]:
     yield by, "calls", "provisional", "cost", "amount", "currency", "plan_provisional"
     for line in lines:
         yield (
-            line.key or "",
+            csv_cell(line.key or ""),
             str(line.calls),
             str(line.provisional),
             credits_text(line.cost_micros),
             credits_text(line.amount_micros) if line.currency is not None else "",
-            line.currency or "",
+            csv_cell(line.currency or ""),
             str(line.plan_provisional),
         )
 
@@ -105,12 +106,13 @@ def _part(micros: int | None, what: str) -> Text:
 
 
 def _rule(terms: Terms) -> str:
-    said = [f"rounded up to {terms.round_up_to_s} s"]
+    """In the order in which they are applied."""
+    said = []
     if terms.included_s:
-        said.insert(0, f"beyond the first {terms.included_s} s")
+        said.append(f"beyond the first {terms.included_s} s")
     if terms.minimum_s:
         said.append(f"at least {terms.minimum_s} s")
-    return f" ({', '.join(said)})"
+    return f" ({', '.join([*said, f'rounded up to {terms.round_up_to_s} s'])})"
 
 
 def audit_lines(found: Audit) -> Iterator[str]:

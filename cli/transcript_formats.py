@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from cli.csv_cell import csv_cell
 from cli.terminal import printable
 from cli.transcript_text import speaker, when
 from consumers.conversations import Conversation
@@ -34,10 +35,6 @@ class JsonLines:
     def of(self, conversation: Conversation) -> bytes:
         return msgspec.json.encode(conversation) + b"\n"
 
-
-# Spreadsheets take a cell that begins so for a formula, which may fetch and send things. After an apostrophe it is
-# text; where one was already, there are two, so that taking one away leaves what was said.
-_FORMULA = ("=", "+", "-", "@", "\t", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20", "'")
 
 _COLUMNS = (
     *("session_id", "agent_id", "caller_id", "started_at", "received_at", "duration_ms", "status", "chat_state"),
@@ -85,28 +82,29 @@ def _yes(true: bool) -> str:
 
 def _csv_row(cells: tuple[Any, ...]) -> bytes:
     row = io.StringIO()
-    csv.writer(row).writerow([_cell(cell) for cell in cells])
+    csv.writer(row).writerow([csv_cell(cell) if isinstance(cell, str) else cell for cell in cells])
     return row.getvalue().encode()
-
-
-def _cell(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    text = printable(value)
-    return "'" + text if text.startswith(_FORMULA) else text
 
 
 def _time(micros: int | None) -> str | None:
     return None if micros is None else rfc3339(micros)
 
 
-# What has a meaning in Markdown anywhere in a line; and at the beginning of one, where it would be a list or a heading.
+# What has a meaning in Markdown anywhere in a line; and at its beginning: a list, a heading, a line of a table.
 _MEANINGFUL = re.compile(r"[\\`*_\[\]<>&#|~!$]")
-_AT_THE_BEGINNING = re.compile(r"([-+=]|\d+(?=[.)]))")
+_AT_THE_BEGINNING = re.compile(r"([-+=:]|\d+(?=[.)]))")
+
+# GitHub, GitLab and the linkifiers of others make links of addresses by themselves, and some look for them in what is
+# rendered, where no backslash is left. None looks into code.
+_WORD = re.compile(r"\S+")
+_ADDRESS = re.compile(r"//|@|www\.|\w\.[^\W\d]{2}", re.IGNORECASE)
 
 
 class Markdown:
-    """For people: a heading for each call, then what was said. No word of it is a link, an image or HTML."""
+    """For people: a heading for each call, then what was said. No word of it is a link, an image or HTML.
+
+    What looks like an address is a span of code.
+    """
 
     suffix = "md"
     head = b""
@@ -145,13 +143,17 @@ def _plain(text: str) -> str:
 
 
 def _plain_line(line: str) -> str:
-    beginning = _AT_THE_BEGINNING.match(line)
-    plain = _MEANINGFUL.sub(r"\\\g<0>", line)
+    plain = _WORD.sub(lambda word: _plain_word(word[0]), line)
+    beginning = _AT_THE_BEGINNING.match(plain)
     if not beginning:
         return plain
-    if beginning[1] in "-+=":
+    if beginning[1] in "-+=:":
         return "\\" + plain
     return f"{beginning[1]}\\{plain[len(beginning[1]) :]}"
+
+
+def _plain_word(word: str) -> str:
+    return _code(word) if _ADDRESS.search(word) else _MEANINGFUL.sub(r"\\\g<0>", word)
 
 
 def _code(text: str) -> str:

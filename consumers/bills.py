@@ -80,7 +80,9 @@ def call_of(history: Sequence[Revision]) -> KnownCall:
         together = _together(known, decoded(revision.content))
         if together != known:
             known, changed_at = together, position
-    called_at = history[0].received_at if known.started_at is None else known.started_at
+    # The first in their order may have been received last: what was recovered comes before what a webhook brought.
+    first_received_at = min(revision.received_at for revision in history)
+    called_at = first_received_at if known.started_at is None else known.started_at
     return KnownCall(known, called_at, history[:changed_at])
 
 

@@ -20,10 +20,11 @@ from schemas.money import MICROS_PER_CREDIT, MoneyError, exact_micros_of_literal
 _EPOCH = date(1970, 1, 1)
 _US_A_DAY = 86_400 * 1_000_000
 
-_Text = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+# No control characters: PostgreSQL refuses a NUL, at the first charge and not before; the others are slips.
+_Text = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=r"\A[^\x00-\x1f\x7f-\x9f]*\Z")]
 _Seconds = Annotated[int, msgspec.Meta(ge=0, le=86_400)]
 
-_PLACE = re.compile(r" - at `\$\.?(.*)`$")
+_PLACE = re.compile(r" - at (?:`key` in )?`\$\.?(.*)`$")
 
 _T = TypeVar("_T")
 
@@ -102,13 +103,15 @@ def _plans(content: dict[str, Any]) -> Plans:
     plans = {name: _converted(plan, _Plan, f"plan {name!r}: ") for name, plan in file.plans.items()}
     if file.default is not None and file.default not in plans:
         raise _Wrong(f"default is {file.default!r}, and there is no such plan")
+    if not plans:
+        raise _Wrong("plans is empty; write at least one, such as [plans.standard]")
     for name, plan in plans.items():
         if plan.metadata_values and file.metadata_key is None:
             raise _Wrong(f"plan {name!r}: metadata_values need a metadata_key at the top of the file")
     return Plans(
         versions={name: _versions(name, plan) for name, plan in plans.items()},
         metadata_key=file.metadata_key,
-        by_value=_assigned("metadata_values", ((name, plan.metadata_values) for name, plan in plans.items())),
+        by_value=_assigned("metadata_values", ((name, _stripped(name, plan)) for name, plan in plans.items())),
         by_agent=_assigned("agents", ((name, plan.agents) for name, plan in plans.items())),
         default=file.default,
     )
@@ -157,6 +160,14 @@ def _amount(literal: str, where: str, least: int = 0) -> int:
     return micros
 
 
+def _stripped(name: str, plan: _Plan) -> list[str]:
+    """The values as those of sessions are: without the spaces around them."""
+    values = [value.strip() for value in plan.metadata_values]
+    if "" in values:
+        raise _Wrong(f"plan {name!r}: metadata_values has one that is blank, and no session's value is")
+    return values
+
+
 def _assigned(key: str, plans: Iterable[tuple[str, list[str]]]) -> dict[str, str]:
     """From each agent or value to the one plan that names it."""
     found: dict[str, str] = {}
@@ -174,6 +185,8 @@ def _converted(content: dict[str, Any], shape: type[_T], where: str) -> _T:
         sentence = str(error)
     place = _PLACE.search(sentence)
     reason = _PLACE.sub("", sentence).replace("`", "")
+    if reason.startswith("Expected str matching regex"):
+        reason = "it has a control character"
     if place is not None and place[1]:
         reason = f"{place[1]} is wrong: {reason[0].lower()}{reason[1:]}"
     else:

@@ -21,8 +21,9 @@ COLUMNS = tuple(revisions.c[name] for name in ("event_id", "received_at", "conte
 class Revision(msgspec.Struct, frozen=True):
     """`received_at` in microseconds since the epoch, and whether `recovered`, as `schemas.event.ordering` has it.
 
-    `content` is what matters to the consumer; it must follow from the event alone. Where an id comes again with
-    another content, that of the earliest counts.
+    `content` is what matters to the consumer. It must follow from the event and from settings, and from no other event:
+    billing keeps the value of the metadata key that the file of plans names. Where an id comes again with another
+    content, that of the earliest counts; what was read under other settings stays as it was read.
     """
 
     event_id: str

@@ -76,7 +76,7 @@ def price(terms: Terms, duration_ms: int | None, cost_micros: int | None) -> Pri
 
 
 def _billed_s(terms: Terms, duration_ms: int | None) -> int | None:
-    """What exceeds the included time, rounded up; the minimum is for calls of which anything is left to charge."""
+    """What exceeds the included time, but no less than the minimum, rounded up; 0 when nothing exceeds it."""
     if terms.per_minute_micros == 0:
         return 0
     if duration_ms is None:
@@ -84,8 +84,8 @@ def _billed_s(terms: Terms, duration_ms: int | None) -> int | None:
     beyond_ms = duration_ms - terms.included_s * 1000
     if beyond_ms <= 0:
         return 0
-    steps = -(-beyond_ms // (terms.round_up_to_s * 1000))
-    return max(steps * terms.round_up_to_s, terms.minimum_s)
+    due_ms = max(beyond_ms, terms.minimum_s * 1000)
+    return -(-due_ms // (terms.round_up_to_s * 1000)) * terms.round_up_to_s
 
 
 def _passed_on(terms: Terms, cost_micros: int | None) -> int | None:

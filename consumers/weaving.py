@@ -1,6 +1,6 @@
 """Where in the talk each function call stands, as far as the chat tells."""
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -23,7 +23,8 @@ def placed(chat: Chat, calls: Sequence[FunctionCall]) -> tuple[PlacedCall, ...]:
     A call stands where a turn tells of it: after the turn that made it, or before the turn that has its result. Which
     call is meant follows from its id, else from its name and params, else from its name, else (when the turns name
     none) from the order; and only if there are as many calls as turns that tell of them. Of two calls and one turn
-    nobody knows which it was, and neither gets a place.
+    nobody knows which it was: neither gets a place, and the turn, which may be of one of them, adds none to them. As
+    little is known of one call and two turns.
     """
     made = [mention for mention in chat.mentions if not mention.is_result]
     # Results tell of places only where no turn tells of the calls themselves: else one call would be told of twice.
@@ -32,11 +33,30 @@ def placed(chat: Chat, calls: Sequence[FunctionCall]) -> tuple[PlacedCall, ...]:
         return tuple(PlacedCall(it.name, it.params, it.result, None) for it in calls)
     found = _matches(calls, told)
     known = set(found.values())
-    of_the_chat = (mention for place, mention in enumerate(told) if place not in known and not mention.is_result)
+    may_be = _Doubtful([call for number, call in enumerate(calls) if number not in found])
+    of_the_chat = (
+        mention
+        for place, mention in enumerate(told)
+        if place not in known and not mention.is_result and not may_be.one_of_them(mention.call)
+    )
     return (
         *(_known(call, told[found[number]] if number in found else None) for number, call in enumerate(calls)),
         *(_known(mention.call, mention) for mention in of_the_chat),
     )
+
+
+class _Doubtful:
+    """Calls of which nobody knows which turns tell of them."""
+
+    def __init__(self, calls: Collection[FunctionCall]) -> None:
+        self._any = bool(calls)
+        self._names = {call.name for call in calls}
+        self._ids = {call.id for call in calls} - {None}
+
+    def one_of_them(self, told: FunctionCall) -> bool:
+        """Whether it may be: by its id, by its name, or because it has none."""
+        nameless = self._any and told.name == UNNAMED
+        return nameless or told.name in self._names or told.id in self._ids
 
 
 def _known(call: FunctionCall, mention: Mention | None) -> PlacedCall:

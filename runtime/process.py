@@ -28,7 +28,7 @@ def run(main: Main) -> int:
         return await main(stop) or 0
 
     gc.collect()
-    gc.freeze()  # modules, classes and what was wired at the start stay: never look at them again
+    gc.freeze()  # modules, classes and whatever else was made before the loop stay: never look at them again
     gc.set_threshold(GC_THRESHOLD)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(with_signals())

@@ -17,7 +17,7 @@ from consumers.database import migrate, open_engine
 from consumers.plans import load_plans
 from runtime.settings import Settings, load_settings
 from schemas.caller import Caller
-from tests.ended_calls import ended
+from tests.ended_calls import ended, time_us
 from tests.logging_restored import logs_restored
 
 FILE = """
@@ -127,6 +127,25 @@ def test_a_report_is_a_table_or_csv(books: Settings) -> None:
     ]
     nothing = ringlog(books, "report", "--month", "2026-08")
     assert (nothing.stdout, "No call began in 2026-08" in nothing.stderr) == ("", True)
+
+
+def test_a_body_that_is_recovered_later_moves_no_call_to_another_month(engine: Engine, tmp_path: Path) -> None:
+    """Of a call of which nobody says when it began, the first receipt counts."""
+    webhook = ended("-first", -30 * 86_400 * 1_000_000, {"cost_breakdown": costs(2)})  # in August
+    recovered = ended("-first", 0, {"cost_breakdown": costs(2), "n": 1}, recovered=True)
+    with engine.begin() as tx:
+        Billing().handle(tx, [webhook, recovered])
+    settings = load_settings(database_url=engine.url.render_as_string(hide_password=False), data_dir=tmp_path)
+    assert plain(lines(settings, "agent", "2026-08")["lines"]) == [("-agent", None, 1, 0, 2_000_000, 0, 0)]
+    assert lines(settings, "agent", "2026-09")["lines"] == []
+    said = msgspec.json.decode(ringlog(settings, "call", "--json", "-first").stdout)
+    assert said["called_at"] == time_us(-30 * 86_400 * 1_000_000)
+    # It comes first in the order, so the entry is of its event now; what the call costs is the same.
+    assert [(step["event_id"], len(step["entries"])) for step in said["steps"]] == [
+        (recovered.header("ce_id"), 1),
+        (webhook.header("ce_id"), 0),
+    ]
+    assert said["cost_micros"] == 2_000_000
 
 
 @pytest.mark.parametrize("month", ["2026", "2026-13", "2026-1", "0000-01", "November", "2026-11-01", "٢٠٢٦-11"])

@@ -2,12 +2,16 @@
 
 import csv
 import io
+import itertools
+import re
+from collections.abc import Iterator
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
+from markdown_it.token import Token
 
 from cli.transcript_formats import Csv, JsonLines, Markdown
 from consumers.conversations import Conversation
@@ -82,7 +86,12 @@ def test_markdown_has_each_call_where_it_belongs() -> None:
 @pytest.mark.parametrize(
     ("said", "written"),
     [
-        ("![](http://spy.example/x)", r"\!\[\](http://spy.example/x)"),
+        ("![](x) [a](/b)", r"\!\[\](x) \[a\](/b)"),
+        ("See http://spy.example/x?a=*b*, *now*", r"See `http://spy.example/x?a=*b*,` \*now\*"),
+        ("www.spy.example WWW.x HTTPS://y", "`www.spy.example` `WWW.x` `HTTPS://y`"),
+        ("-//x\n#me@spy.example\n``ftp://`", "`-//x`\\\n`#me@spy.example`\\\n``` ``ftp://` ```"),
+        ("spy.example is 3.50, e.g. So. Then", "`spy.example` is 3.50, e.g. So. Then"),
+        (":-", r"\:-"),
         ("<img src=x> &lt;", r"\<img src=x\> \&lt;"),
         ("# big", r"\# big"),
         ("a\n- b\n\n 1. c\n+ d\n2) e\n---\n===", "a\\\n\\- b\\\n\\\n1\\. c\\\n\\+ d\\\n2\\) e\\\n\\---\\\n\\==="),
@@ -97,8 +106,16 @@ def test_what_was_said_is_plain_text_in_markdown(said: str, written: str) -> Non
     assert markdown(conversation(Turn("user", said)))[2] == f"**user:** {written}"
 
 
+# What GitHub, GitLab or the linkifiers of other readers make a link of, with no syntax of Markdown around it.
+LINKED = re.compile(r"[a-z][a-z0-9+.-]*://|//\w|www\.|\w@\w|\w\.[a-z]{2}", re.IGNORECASE)
+
+WORDS = st.sampled_from(
+    [*"ab1 \t\n\\`*_[]()<>&#|~!$-+=.:;/{}@é'\"", "http://", "HTTPS://b", "www.", "b.com", "a@b.com"]
+)
+
+
 @settings(max_examples=400)
-@given(st.lists(st.text(st.sampled_from("ab1 \t\n\\`*_[]()<>&#|~!$-+=.:;/{}@é'\"")), min_size=1, max_size=3))
+@given(st.lists(st.lists(WORDS, max_size=15).map("".join), min_size=1, max_size=3))
 def test_a_reader_of_markdown_finds_the_words_and_nothing_else(said: list[str]) -> None:
     calls = (PlacedCall(said[0], said[-1], None, 0),)
     text = Markdown().of(conversation(*(Turn("user", it) for it in said), calls=calls)).decode()
@@ -109,9 +126,17 @@ def test_a_reader_of_markdown_finds_the_words_and_nothing_else(said: list[str]) 
     blocks = [token.children or [] for token in tokens if token.type == "inline"]
     found = [it for block in blocks for it in block if it.type not in ("text", "text_special", "hardbreak")]
     assert {it.type for it in found} <= {"strong_open", "strong_close", "code_inline"}
+    assert not any(LINKED.search("".join(it.content for it in text)) for block in blocks for text in _texts(block))
     turns = ["".join(it.content or "\n" * (it.type == "hardbreak") for it in block) for block in blocks[3:]]
     lines = ["\n".join(line.strip() for line in it.strip().splitlines()) for it in said]
     assert turns == [f"user: {it}".rstrip() for it in lines]
+
+
+def _texts(block: list[Token]) -> Iterator[list[Token]]:
+    """The runs of text between the spans of code and the ends of lines: a linkifier looks at each of them as one."""
+    for is_text, run in itertools.groupby(block, lambda it: it.type in ("text", "text_special")):
+        if is_text:
+            yield list(run)
 
 
 def test_code_in_markdown_ends_where_it_ends() -> None:

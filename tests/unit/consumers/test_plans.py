@@ -76,6 +76,12 @@ def test_a_plan_is_chosen_by_metadata_then_by_agent_then_by_default(tmp_path: Pa
         assert chosen(plans, day, "-sales", odd) == "sales 2026-01-01"
 
 
+def test_spaces_around_a_metadata_value_count_on_neither_side(tmp_path: Path) -> None:
+    plans = read(tmp_path, FILE.replace('["acme", "7"]', '[" acme", "acme berlin "]'))
+    for said in ("acme", " acme", "acme\n", "acme berlin"):
+        assert chosen(plans, at(2026, 2, 1), "-sales", {"account": said}) == "acme 2026-01-01"
+
+
 def test_without_a_default_other_calls_have_no_plan(tmp_path: Path) -> None:
     plans = read(tmp_path, FILE.replace('default = "standard"', ""))
     assert chosen(plans, at(2026, 2, 1), "-other") is None
@@ -98,6 +104,7 @@ WRONG = [
     ("x = " + "9" * 5000, "it is no TOML"),
     (f"[plans.a]\ncurrency = 'USD'\nversions = [{{{V}}}]\n[plans.a]", "it is no TOML"),
     ("tax = 1\n[plans]", "there is no key tax"),
+    ("regex = 1\n[plans]", "there is no key regex"),
     ("default = 'b'\n[plans]", "default is 'b', and there is no such plan"),
     ("[plans.a]\nversions = []", "plan 'a': it lacks the key currency"),
     ("[plans.a]\ncurrency = 'USD'\nversions = []", "plan 'a': versions is empty"),
@@ -112,6 +119,21 @@ WRONG = [
         f"[plans.a]\ncurrency = 'USD'\nagents = ['x']\nversions = [{{{V}}}]\n"
         f"[plans.b]\ncurrency = 'USD'\nagents = ['x']\nversions = [{{{V}}}]",
         "plan 'b': agents has 'x', which plan 'a' has too",
+    ),
+    ("[plans]", "plans is empty; write at least one, such as [plans.standard]"),
+    (f"[plans.\"a\\u0000\"]\ncurrency = 'USD'\nversions = [{{{V}}}]", "plans is wrong: it has a control character"),
+    ('[plans.a]\ncurrency = "U\\u0000D"\nversions = []', "plan 'a': currency is wrong: it has a control character"),
+    ('[plans.a]\ncurrency = "USD\\n"\nversions = []', "plan 'a': currency is wrong: it has a control character"),
+    ('[plans.a]\ncurrency = "\\u009f"\nversions = []', "plan 'a': currency is wrong: it has a control character"),
+    (
+        "[plans.a]\ncurrency = 'USD'\nagents = ['ok', \"\\u001b[2J\"]\nversions = []",
+        "plan 'a': agents[1] is wrong: it has a control character",
+    ),
+    (f"metadata_key = 'k'\n[plans.a]\ncurrency = 'USD'\nmetadata_values = ['  ']\nversions = [{{{V}}}]", "is blank"),
+    (
+        f"metadata_key = 'k'\n[plans.a]\ncurrency = 'USD'\nmetadata_values = ['x ']\nversions = [{{{V}}}]\n"
+        f"[plans.b]\ncurrency = 'USD'\nmetadata_values = [' x']\nversions = [{{{V}}}]",
+        "plan 'b': metadata_values has 'x', which plan 'a' has too",
     ),
 ]
 WRONG_VERSIONS = [

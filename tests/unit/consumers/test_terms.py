@@ -85,14 +85,27 @@ def test_an_amount_that_can_be_no_price_is_unknown() -> None:
     assert price(most, 60_000, None).amount_micros is None
 
 
+@pytest.mark.parametrize(
+    ("minimum_s", "round_up_to_s", "duration_ms", "billed_s"),
+    [(45, 6, 1_000, 48), (45, 6, 44_999, 48), (45, 6, 48_001, 54), (45, 60, 1, 60), (60, 6, 1_000, 60), (45, 6, 0, 0)],
+)
+def test_the_minimum_is_rounded_up_too(minimum_s: int, round_up_to_s: int, duration_ms: int, billed_s: int) -> None:
+    rule = terms(minimum_s=minimum_s, round_up_to_s=round_up_to_s)
+    assert price(rule, duration_ms, None).billed_s == billed_s
+
+
 AMOUNTS = st.integers(0, 10**9)
 
 
-@given(AMOUNTS, AMOUNTS, st.integers(-(10**8), 10**9), AMOUNTS, st.integers(0, 10**8), st.sampled_from([1, 6, 60]))
+STEPS, MINIMA = st.sampled_from([1, 6, 60]), st.integers(0, 200)
+
+
+@given(AMOUNTS, AMOUNTS, st.integers(-(10**8), 10**9), AMOUNTS, st.integers(0, 10**8), STEPS, MINIMA)
 def test_a_price_is_never_further_from_the_exact_one_than_half_a_millionth_a_part(
-    per_minute: int, cost: int, markup: int, credit: int, duration_ms: int, step: int
+    per_minute: int, cost: int, markup: int, credit: int, duration_ms: int, step: int, minimum_s: int
 ) -> None:
-    rule = terms(per_minute_micros=per_minute, round_up_to_s=step, markup_micros=markup, credit_micros=credit)
+    lengths = {"round_up_to_s": step, "minimum_s": minimum_s}
+    rule = terms(per_minute_micros=per_minute, markup_micros=markup, credit_micros=credit, **lengths)
     due = price(rule, duration_ms, cost)
     exact_cost = Fraction(cost) * credit / 10**6 * (10**8 + markup) / 10**8
     if due.passed_on_micros is not None:

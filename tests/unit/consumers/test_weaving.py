@@ -81,6 +81,23 @@ def test_what_may_be_one_call_or_another_has_no_place() -> None:
     assert [it.turns_before for it in placed(chat(answered(1, "pay")), calls[:1])] == [None]
 
 
+BARE = FunctionCall("book", "{}")
+
+
+def test_a_turn_that_may_be_of_a_call_adds_none() -> None:
+    assert places(chat(made(0, "book", "{}")), [BARE, BARE]) == [("book", "{}", None)] * 2
+    assert places(chat(made(0, "book", "{}"), made(2, "book", "{}")), [BARE]) == [("book", "{}", None)]
+    assert places(chat(made(1)), [BOOK, CANCEL]) == [("book", "{}", None), ("cancel", "{}", None)]
+    twice = FunctionCall("hours", None, None, "1")
+    assert places(chat(made(1, "book", None, "1")), [twice, twice]) == [("hours", None, None)] * 2
+
+
+def test_a_turn_that_can_be_of_none_of_the_calls_without_a_place_adds_one() -> None:
+    told = chat(made(0, "book", "{}"), made(2, "pay", "[]"))
+    assert places(told, [BARE, BARE]) == [("book", "{}", None), ("book", "{}", None), ("pay", "[]", 3)]
+    assert places(chat(made(2, "pay")), [FunctionCall(UNNAMED)]) == [(UNNAMED, None, None), ("pay", None, 3)]
+
+
 def test_results_without_names_are_in_order_if_there_are_as_many() -> None:
     assert [it.turns_before for it in placed(chat(answered(1), answered(4)), [BOOK, CANCEL])] == [1, 4]
     told = chat(answered(1), answered(2, "book"), answered(4))
@@ -103,24 +120,37 @@ def test_what_function_calls_does_not_say_the_turn_may() -> None:
 
 NAMES, IDS = st.sampled_from(["a", "b", UNNAMED]), st.none() | st.sampled_from(["1", "2"])
 CALLS = st.builds(FunctionCall, NAMES, st.none() | st.just("{}"), st.none(), IDS)
-MENTIONS = st.builds(Mention, st.integers(0, 5), CALLS, st.booleans())
+MENTIONS = st.lists(st.tuples(CALLS, st.booleans()), max_size=6).map(  # one a turn: so a place says which it was
+    lambda told: [Mention(position, call, is_result) for position, (call, is_result) in enumerate(told)]
+)
 
 
-@given(st.lists(CALLS, max_size=5), st.lists(MENTIONS, max_size=6))
+def may_be(told: FunctionCall, call: FunctionCall) -> bool:
+    return (told.id is not None and told.id == call.id) or told.name in (call.name, UNNAMED)
+
+
+@given(st.lists(CALLS, max_size=5), MENTIONS)
 def test_no_call_is_lost_or_made_up_and_every_place_is_one_that_was_told(
     calls: list[FunctionCall], mentions: list[Mention]
 ) -> None:
-    told = sorted(mentions, key=lambda mention: mention.position)
-    found = placed(chat(*told), calls)
-    assert [it.result for it in found[: len(calls)]] == [it.result for it in calls]
-    if any(not it.is_result for it in told):
-        tellable = [it.position + 1 for it in told if not it.is_result]
-        assert len(found) >= len(tellable)
-    else:
-        tellable = [it.position for it in told]
-        assert len(found) == len(calls)
-    for place in {it.turns_before for it in found} - {None}:
-        assert [it.turns_before for it in found].count(place) <= tellable.count(place)
+    found = placed(chat(*mentions), calls)
+    listed, added = found[: len(calls)], found[len(calls) :]
+    made_ = {it.position + 1: it.call for it in mentions if not it.is_result}
+    told = made_ or {it.position: it.call for it in mentions}
+    places_ = [it.turns_before for it in listed if it.turns_before is not None]
+    assert len(set(places_)) == len(places_)
+    assert all(
+        it.turns_before is None or may_be(told[it.turns_before], call) for it, call in zip(listed, calls, strict=True)
+    )
+    assert [it.params or "" for it in listed if it.turns_before is None] == [
+        call.params or "" for it, call in zip(listed, calls, strict=True) if it.turns_before is None
+    ]
+    without = [call for it, call in zip(listed, calls, strict=True) if it.turns_before is None]
+    assert added == tuple(
+        PlacedCall(call.name, call.params, call.result, place)
+        for place, call in made_.items()
+        if place not in places_ and not any(may_be(call, other) for other in without)
+    )
 
 
 def test_a_conversation_may_have_many_calls() -> None:
