@@ -5,11 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 from sqlalchemy import Connection, select
 
-from consumers.database import insert
+from consumers.rows import among, insert_rows
 from consumers.tables import revisions, sessions
-
-# SQLite takes at most 32,766 parameters in a statement, PostgreSQL 65,535.
-_IDS_A_STATEMENT = 10_000
 
 
 class Revision(msgspec.Struct, frozen=True):
@@ -44,22 +41,17 @@ def record(tx: Connection, consumer: str, seen: Mapping[str, Sequence[Revision]]
 
 def _lock(tx: Connection, consumer: str, session_ids: Iterable[str]) -> None:
     """Writing the row locks it, also for one that writes it at the same time. All in one order: no deadlocks."""
-    statement = insert(tx, sessions)
-    same = statement.excluded["session_id"]
-    tx.execute(
-        statement.on_conflict_do_update(index_elements=["consumer", "session_id"], set_={"session_id": same}),
-        [{"consumer": consumer, "session_id": session} for session in sorted(session_ids)],
-    )
+    rows = [{"consumer": consumer, "session_id": session} for session in sorted(session_ids)]
+    insert_rows(tx, sessions, rows, replacing=["session_id"])
 
 
 def _stored_times(tx: Connection, consumer: str, session_ids: Iterable[str]) -> dict[str, dict[str, int]]:
     """Session -> event id -> received_at. Without the contents: most sessions turn out to be new."""
     found: dict[str, dict[str, int]] = {}
     columns = revisions.c.session_id, revisions.c.event_id, revisions.c.received_at
-    for some in _portions(session_ids):
-        mine = (revisions.c.consumer == consumer) & revisions.c.session_id.in_(some)
-        for session, event_id, received_at in tx.execute(select(*columns).where(mine)):
-            found.setdefault(session, {})[event_id] = received_at
+    mine = (revisions.c.consumer == consumer) & among(tx, revisions.c.session_id, session_ids)
+    for session, event_id, received_at in tx.execute(select(*columns).where(mine)):
+        found.setdefault(session, {})[event_id] = received_at
     return found
 
 
@@ -85,28 +77,18 @@ def _store(tx: Connection, consumer: str, news: Mapping[str, Sequence[Revision]]
         for session, found in news.items()
         for new in found
     ]
-    if rows:
-        statement = insert(tx, revisions)
-        # The content too: the same body may have come to another caller, when our user named other numbers his own.
-        earlier = {name: statement.excluded[name] for name in ("received_at", "content")}
-        key = ["consumer", "session_id", "event_id"]
-        tx.execute(statement.on_conflict_do_update(index_elements=key, set_=earlier), rows)
+    # The content too: the same body may have come to another caller, when our user named other numbers his own.
+    insert_rows(tx, revisions, rows, replacing=["received_at", "content"])
 
 
 def _stored(tx: Connection, consumer: str, session_ids: Iterable[str]) -> dict[str, list[Revision]]:
     found: dict[str, list[Revision]] = {}
     columns = revisions.c.session_id, revisions.c.event_id, revisions.c.received_at, revisions.c.content
-    for some in _portions(session_ids):
-        mine = (revisions.c.consumer == consumer) & revisions.c.session_id.in_(some)
-        for session, event_id, received_at, content in tx.execute(select(*columns).where(mine)):
-            found.setdefault(session, []).append(Revision(event_id, received_at, content))
+    mine = (revisions.c.consumer == consumer) & among(tx, revisions.c.session_id, session_ids)
+    for session, event_id, received_at, content in tx.execute(select(*columns).where(mine)):
+        found.setdefault(session, []).append(Revision(event_id, received_at, content))
     return found
 
 
 def _ordered(found: Iterable[Revision]) -> list[Revision]:
     return sorted(found, key=lambda revision: (revision.received_at, revision.event_id))
-
-
-def _portions(session_ids: Iterable[str]) -> Iterable[list[str]]:
-    ids = list(session_ids)
-    return (ids[start : start + _IDS_A_STATEMENT] for start in range(0, len(ids), _IDS_A_STATEMENT))
