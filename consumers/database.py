@@ -169,6 +169,8 @@ def upsert(tx: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> N
 
 def clean_text(text: str) -> str:
     """What both databases can store: NUL (PostgreSQL refuses it) and lone surrogates become U+FFFD."""
+    if text.isascii() and "\0" not in text:
+        return text  # as most are, and a pattern takes five times as long
     return _NOT_STORABLE.sub("\ufffd", text)
 
 

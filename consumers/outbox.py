@@ -11,7 +11,7 @@ from consumers.backoff import Backoff
 from consumers.database import read_only
 from consumers.outage import outage
 from consumers.publisher import Message, Publisher
-from consumers.rows import insert_rows
+from consumers.rows import among, insert_rows
 from consumers.tables import outbox
 from runtime.logs import logger
 from runtime.metrics import EVENTS_PUBLISHED, OUTBOX_WAITING
@@ -140,7 +140,7 @@ class OutboxRelay:
 
     def _delete(self, tx: Connection, ids: Sequence[int]) -> None:
         if ids:
-            tx.execute(delete(outbox).where(outbox.c.id.in_(ids)))
+            tx.execute(delete(outbox).where(among(tx, outbox.c.id, ids)))
         tx.commit()
 
     def _message(self, row: Row[Any]) -> Message:

@@ -12,7 +12,6 @@ from sqlalchemy import (
     Connection,
     Select,
     Table,
-    Text,
     any_,
     bindparam,
     column,
@@ -42,11 +41,11 @@ def insert_rows(
         tx.execute(statement, rows)
 
 
-def among(tx: Connection, of: Column[str], texts: Iterable[str]) -> ColumnElement[bool]:
-    """Whether the column has one of the texts: one parameter, however many they are."""
-    wanted = list(texts)
+def among(tx: Connection, of: Column[Any], values: Iterable[str] | Iterable[int]) -> ColumnElement[bool]:
+    """Whether the column has one of the values: one parameter, however many they are."""
+    wanted = list(values)
     if tx.dialect.name == "postgresql":
-        return of == any_(bindparam(None, wanted, type_=ARRAY(Text)))
+        return of == any_(bindparam(None, wanted, type_=ARRAY(of.type)))
     return of.in_(select(func.json_each(json.dumps(wanted)).table_valued("value").c.value))
 
 

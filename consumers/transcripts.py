@@ -78,9 +78,10 @@ class Transcripts:
         changed = revisions.record(tx, self.name, seen)
         stored = _stored(tx, changed)
         fresh = {session_id: transcript_of(history) for session_id, history in sorted(changed.items())}
-        due = {id_: it for id_, it in fresh.items() if _rows(id_, it) != stored.get(id_)}
+        rows = {session_id: _rows(session_id, transcript) for session_id, transcript in fresh.items()}
+        due = {session_id: new for session_id, new in rows.items() if new != stored.get(session_id)}
         _write(tx, due, stored)
-        outbox.post(tx, self.name, [_event(session_id, transcript) for session_id, transcript in due.items()])
+        outbox.post(tx, self.name, [_event(session_id, fresh[session_id]) for session_id in due])
 
 
 def account_of(call: EndedCall) -> Account:
@@ -225,15 +226,14 @@ def _select(tx: Connection, table: Table, session_ids: Iterable[str]) -> Iterato
         yield dict(row)
 
 
-def _write(tx: Connection, due: dict[str, Transcript], stored: dict[str, _Rows]) -> None:
+def _write(tx: Connection, due: dict[str, _Rows], stored: dict[str, _Rows]) -> None:
     """Whole transcripts: an old one goes first, turns before the row that they belong to."""
     if replaced := [{"gone": session_id} for session_id in due if session_id in stored]:
         for table in (transcript_turns, transcript_function_calls, transcripts):
             tx.execute(delete(table).where(table.c.session_id == bindparam("gone")), replaced)
-    fresh = [_rows(session_id, transcript) for session_id, transcript in due.items()]
     for table, rows in (
-        (transcripts, [it.head for it in fresh]),
-        (transcript_turns, [turn for it in fresh for turn in it.turns]),
-        (transcript_function_calls, [call for it in fresh for call in it.functions]),
+        (transcripts, [it.head for it in due.values()]),
+        (transcript_turns, [turn for it in due.values() for turn in it.turns]),
+        (transcript_function_calls, [call for it in due.values() for call in it.functions]),
     ):
         insert_rows(tx, table, rows)
