@@ -9,7 +9,7 @@ from consumers.process import consume as consume_process
 from runtime.process import run
 
 
-def consume(name: Annotated[str, typer.Argument(help="profiles, billing, transcripts or recordings")]) -> None:
+def consume(name: Annotated[str, typer.Argument(help="profiles, calls, billing, transcripts or recordings")]) -> None:
     """Run one consumer until SIGTERM. Its health and metrics are on RINGLOG_OPS_PORT.
 
     Example:

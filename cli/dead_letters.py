@@ -32,7 +32,7 @@ app = typer.Typer(
     help="Events that a consumer could not handle: look at them and, when it is mended, have them handled.",
 )
 
-Consumer = Annotated[str, typer.Argument(help="Whose: billing, transcripts or recordings.")]
+Consumer = Annotated[str, typer.Argument(help="Whose: calls, billing, transcripts or recordings.")]
 Which = Annotated[
     list[str] | None, typer.Argument(help="[TOPIC/]PARTITION/OFFSET as the list says it, or an event's id.")
 ]

@@ -12,19 +12,17 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cli.context import EXIT_FAILED, EXIT_INTERRUPTED, complain, err, explained, load, out
+from cli.publishing import connected_journal
 from runtime.clock import system_clock
-from runtime.kafka import KafkaUnavailable
 from runtime.process import run
 from runtime.settings import Settings
 from schemas.facts import FactError
 from schemas.topics import CALLERS_FACTS
 from service.facts import FactBook
-from service.journal import Journal, NotDurable
+from service.journal import NotDurable
 from state.reader import ProfileReader
 
 app = typer.Typer(no_args_is_help=True, help="Set, show, import and delete what you know of callers.")
-
-CONNECT_WITHIN_S = 15.0
 
 NUMBER_COLUMN = "number"
 FACTS_AT_ONCE = 2_000  # they share a few acknowledgements; the journal would refuse more than ten thousand at once
@@ -242,22 +240,11 @@ def _write(settings: Settings, number: str, facts: dict[str, Any], json: bool) -
 @asynccontextmanager
 async def _book(settings: Settings, stop: asyncio.Event) -> AsyncIterator[FactBook]:
     """Raises `KafkaUnavailable`, and `typer.Exit` when it is stopped before Kafka was reached."""
-    # Without a spool: it belongs to a service, and who types a command waits for Kafka.
-    journal, done = Journal(settings.model_copy(update={"spool_max_bytes": 0}), (CALLERS_FACTS,)), asyncio.Event()
-    running = asyncio.create_task(journal.run(done))
-    try:
-        deadline = asyncio.get_running_loop().time() + CONNECT_WITHIN_S
-        while not journal.is_connected:
-            if stop.is_set():
-                complain("Stopped: nothing was written.")
-                raise typer.Exit(EXIT_INTERRUPTED)
-            if running.done() or asyncio.get_running_loop().time() > deadline:
-                raise KafkaUnavailable(f"The facts can't be written: {journal.why_not_connected}.")
-            await asyncio.sleep(0.02)
+    async with connected_journal(settings, CALLERS_FACTS, "The facts", stop) as journal:
+        if stop.is_set():
+            complain("Stopped: nothing was written.")
+            raise typer.Exit(EXIT_INTERRUPTED)
         yield FactBook(journal, settings.identity(), system_clock)
-    finally:
-        done.set()
-        await running
 
 
 def _progress() -> Progress:

@@ -8,7 +8,19 @@ import typer
 from typer.core import TyperGroup
 
 # A verb is the module `cli.<verb>`: a typer app named `app` when it has verbs of its own, else a function of its name.
-VERBS = ("up", "serve", "consume", "topics", "facts", "transcripts", "dead-letters", "migrate", "simulate")
+VERBS = (
+    "up",
+    "serve",
+    "consume",
+    "topics",
+    "facts",
+    "calls",
+    "transcripts",
+    "dead-letters",
+    "reconcile",
+    "migrate",
+    "simulate",
+)
 
 
 class _Verbs(TyperGroup):

@@ -19,6 +19,10 @@ from cli.simulator.sound_server import SoundServerError
 from runtime.process import EXIT_SETTINGS
 
 _NO_TARGET = "Say where to deliver: run `ringlog up` first, or give both --url and --key."
+_LOST = (
+    "What is lost is not in the books before it was reconciled: deliver with --lost, --seed and --serve, run"
+    " `ringlog reconcile`, and then verify with the same options, --no-deliver and --verify."
+)
 _NO_BOOKS = "--verify reads the books of the ringlog that runs here, and none does: run `ringlog up` first."
 
 
@@ -28,6 +32,9 @@ def simulate(
     duplicates: Annotated[str, typer.Option(help="Share of the calls with a delivery that is repeated.")] = "5%",
     revisions: Annotated[str, typer.Option(help="Share of the calls with a second, corrected body.")] = "2%",
     odd: Annotated[str, typer.Option(help="Share of the calls with an odd shape or order.")] = "5%",
+    lost: Annotated[
+        str, typer.Option(help="Share of the calls whose end is lost, and half of them whole, until it is reconciled.")
+    ] = "0%",
     seed: Annotated[
         int | None, typer.Option(help="The same seed, the same calls. Default: another one each time.")
     ] = None,
@@ -57,6 +64,8 @@ def simulate(
         ringlog simulate --calls 2000 --seed 7 --no-deliver --verify
 
         ringlog simulate --calls 0 --serve
+
+        ringlog simulate --calls 1000 --lost 5% --seed 7 --serve   # then ringlog reconcile, and verify as above
     """
     try:
         wish = Wish(
@@ -64,8 +73,11 @@ def simulate(
             duplicates=parse_share(duplicates),
             revisions=parse_share(revisions),
             odd=parse_share(odd),
+            lost=parse_share(lost),
             seed=secrets.randbelow(1_000_000) if seed is None else seed,
         )
+        if wish.lost and deliver and verify:
+            _stop(_LOST, EXIT_SETTINGS)
         wanted = bool(calls) or verify
         running = _running(
             data_dir, needed=verify or (wanted and not (url and key)), why=_NO_BOOKS if verify else _NO_TARGET

@@ -6,16 +6,25 @@ from datetime import UTC, datetime
 from runtime.settings import SettingsError
 
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_SPAN = re.compile(r"([0-9]{1,6})([smhd])")
 
 
 def since_us(said: str | None, now_us: int) -> int | None:
     """In microseconds since the epoch; a date without a zone is in UTC. Raises `SettingsError` with a sentence."""
     if said is None:
         return None
-    if ago := re.fullmatch(r"([0-9]{1,6})([smhd])", said):
+    if ago := _SPAN.fullmatch(said):
         return now_us - int(ago[1]) * _UNIT_S[ago[2]] * 1_000_000
     try:
         time = datetime.fromisoformat(said)
         return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1_000_000)
     except (ValueError, OverflowError):
         raise SettingsError(f"--since is wrong: {said!r} is no time; write 30m, 2h, 3d, or 2026-01-31T09:30.") from None
+
+
+def seconds_of(said: str, option: str) -> float:
+    """A span of time, at least a second. Raises `SettingsError` with a sentence."""
+    span = _SPAN.fullmatch(said)
+    if span is None or not int(span[1]):
+        raise SettingsError(f"{option} is wrong: {said!r} is no span of time; write 30s, 5m, 2h or 1d.")
+    return float(int(span[1]) * _UNIT_S[span[2]])

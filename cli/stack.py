@@ -28,7 +28,7 @@ MAX_PORT = 65535
 # After a power cut a broker checks every segment that was open; the supervisor's own minute is for programs that start.
 KAFKA_READY_WITHIN_S = 300.0
 
-CONSUMERS = ("profiles", "billing", "transcripts", "recordings")
+CONSUMERS = ("profiles", "calls", "billing", "transcripts", "recordings")
 
 
 class Stack:

@@ -8,7 +8,7 @@ import msgspec
 from consumers.contract import UnreadableEvent
 from consumers.database import clean_text
 from consumers.revisions import Revision
-from schemas.caller import Caller
+from schemas.caller import Caller, Direction
 from schemas.end_of_call import EndOfCall, decode_end_of_call
 from schemas.event import ENDED, MAX_SESSION_ID_CHARACTERS, Record, decode_envelope, event_id, ordering
 from schemas.lenient import UNREADABLE
@@ -21,17 +21,19 @@ _DIGEST_LENGTH = 16
 
 
 class EndedCall(msgspec.Struct, frozen=True, kw_only=True):
-    """`received_at` is in microseconds, already cut to the broker's clock: revisions are ordered by it and the id."""
+    """`received_at` is in microseconds, already cut to the broker's clock; see `schemas.event.ordering`."""
 
     event_id: str
     received_at: int
     session_id: str
     agent_id: str | None
     caller: Caller
+    direction: Direction
+    recovered: bool
     body: EndOfCall
 
     def revision(self, content: bytes) -> Revision:
-        return Revision(event_id=self.event_id, received_at=self.received_at, content=content)
+        return Revision(self.event_id, self.received_at, content, self.recovered)
 
 
 def ended_call(record: Record) -> EndedCall:
@@ -46,13 +48,15 @@ def ended_call(record: Record) -> EndedCall:
     if len(envelope.session_id) > MAX_SESSION_ID_CHARACTERS:
         length = len(envelope.session_id)
         raise UnreadableEvent(f"a session id of {length} characters; {MAX_SESSION_ID_CHARACTERS} are kept")
-    received_at, id_ = ordering(envelope, record.appended_ms)
+    by_webhook, received_at, id_ = ordering(envelope, record.appended_ms)
     return EndedCall(
         event_id=id_,
         received_at=received_at,
         session_id=clean_text(envelope.session_id),
         agent_id=None if envelope.agent_id is None else bounded_name(envelope.agent_id),
         caller=envelope.caller,
+        direction=envelope.direction,
+        recovered=not by_webhook,
         body=body,
     )
 

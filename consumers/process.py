@@ -7,11 +7,13 @@ from typing import Any
 from sqlalchemy import Engine
 
 from consumers.billing import Billing
+from consumers.call_log import CallLog
 from consumers.contract import Consumer
 from consumers.database import open_engine, wait_for_schema
 from consumers.effects import TooManyDeadLetters
 from consumers.letter_watch import LetterWatch
 from consumers.outbox import OutboxRelay
+from consumers.overdue import OverdueWatch
 from consumers.positions import PositionMismatch
 from consumers.publisher import Publisher
 from consumers.recordings import Downloader, Recordings
@@ -30,6 +32,10 @@ OPS_GRACE_S = 0.5
 Part = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 
 
+def _calls(settings: Settings, engine: Engine) -> tuple[Consumer, list[Part]]:
+    return CallLog(), [OverdueWatch(engine, settings.longest_call_s).run]
+
+
 def _billing(_settings: Settings, _engine: Engine) -> tuple[Consumer, list[Part]]:
     return Billing(), []
 
@@ -43,7 +49,7 @@ def _recordings(settings: Settings, engine: Engine) -> tuple[Consumer, list[Part
 
 
 # Name -> the consumer, and what else its process does until it is stopped.
-CONSUMERS = {"billing": _billing, "transcripts": _transcripts, "recordings": _recordings}
+CONSUMERS = {"calls": _calls, "billing": _billing, "transcripts": _transcripts, "recordings": _recordings}
 
 PROFILES = "profiles"  # no group, no database: it has a process of its own kind
 

@@ -8,9 +8,11 @@ from sqlalchemy import Connection, select
 from consumers.rows import among, insert_rows
 from consumers.tables import revisions, sessions
 
+COLUMNS = tuple(revisions.c[name] for name in ("event_id", "received_at", "content", "recovered"))  # of a `Revision`
+
 
 class Revision(msgspec.Struct, frozen=True):
-    """`received_at` in microseconds since the epoch, as `schemas.event.ordering` gives it.
+    """`received_at` in microseconds since the epoch, and whether `recovered`, as `schemas.event.ordering` has it.
 
     `content` is what matters to the consumer; it must follow from the event alone. Where an id comes again with
     another content, that of the earliest counts.
@@ -19,13 +21,19 @@ class Revision(msgspec.Struct, frozen=True):
     event_id: str
     received_at: int
     content: bytes
+    recovered: bool = False
+
+    @property
+    def order(self) -> tuple[bool, int, str]:
+        """As `schemas.event.ordering`."""
+        return not self.recovered, self.received_at, self.event_id
 
 
 def record(tx: Connection, consumer: str, seen: Mapping[str, Sequence[Revision]]) -> dict[str, list[Revision]]:
     """Stores what is new of the sessions in `seen` and locks them until the end of the transaction.
 
-    A repeated id keeps its earliest time. Returns, for each session where anything changed, all of its revisions
-    ordered by `(received_at, event_id)`: the last one counts. The result depends on the set of all revisions ever
+    A repeated id keeps its earliest time. Returns, for each session where anything changed, all of its revisions in
+    their order: the last one counts. The result depends on the set of all revisions ever
     seen and not on their order or batches. Session ids must have been through `clean_text`.
     """
     if not seen:
@@ -73,6 +81,7 @@ def _store(tx: Connection, consumer: str, news: Mapping[str, Sequence[Revision]]
             "event_id": new.event_id,
             "received_at": new.received_at,
             "content": new.content,
+            "recovered": new.recovered,
         }
         for session, found in news.items()
         for new in found
@@ -83,12 +92,11 @@ def _store(tx: Connection, consumer: str, news: Mapping[str, Sequence[Revision]]
 
 def _stored(tx: Connection, consumer: str, session_ids: Iterable[str]) -> dict[str, list[Revision]]:
     found: dict[str, list[Revision]] = {}
-    columns = revisions.c.session_id, revisions.c.event_id, revisions.c.received_at, revisions.c.content
     mine = (revisions.c.consumer == consumer) & among(tx, revisions.c.session_id, session_ids)
-    for session, event_id, received_at, content in tx.execute(select(*columns).where(mine)):
-        found.setdefault(session, []).append(Revision(event_id, received_at, content))
+    for session, *revision in tx.execute(select(revisions.c.session_id, *COLUMNS).where(mine)):
+        found.setdefault(session, []).append(Revision(*revision))
     return found
 
 
 def _ordered(found: Iterable[Revision]) -> list[Revision]:
-    return sorted(found, key=lambda revision: (revision.received_at, revision.event_id))
+    return sorted(found, key=lambda revision: revision.order)

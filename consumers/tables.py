@@ -1,6 +1,18 @@
 """Every table. Money in micro-credits, durations in milliseconds, times in microseconds since the epoch: integers."""
 
-from sqlalchemy import BigInteger, Column, ForeignKeyConstraint, Index, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    false,
+)
 
 metadata = MetaData(
     naming_convention={
@@ -42,6 +54,7 @@ revisions = Table(
     Column("event_id", Text, primary_key=True),
     Column("received_at", BigInteger, nullable=False),
     Column("content", LargeBinary, nullable=False),
+    Column("recovered", Boolean, nullable=False, server_default=false()),
 )
 
 # Derived events, written with the effects that they tell of and published after the commit.
@@ -80,6 +93,47 @@ dead_letters = Table(
     Column("handled", BigInteger, nullable=False),
     Column("outcome", Text),
     Column("settled_at", BigInteger),
+)
+
+# One row a session: what its prefetch and the bodies of its end say. `ended_at` is when the first body was received;
+# `recovered` says that no webhook brought one.
+call_log = Table(
+    "call_log",
+    metadata,
+    Column("session_id", Text, primary_key=True),
+    Column("caller_id", Text, nullable=False),
+    Column("agent_id", Text),
+    Column("direction", Text, nullable=False),
+    Column("prefetched_at", BigInteger),
+    Column("ended_at", BigInteger),
+    Column("recovered", Boolean, nullable=False),
+    Column("started_at", BigInteger),
+    Column("duration_ms", BigInteger),
+    Column("status", Text),
+    Column("original_status", Text),
+    Index(None, "caller_id"),
+    Index(None, "ended_at", "prefetched_at"),
+)
+
+# A view: the log of calls, and what the other books have of each; null where they have nothing (yet).
+calls = Table(
+    "calls",
+    MetaData(),  # made by a migration, as a view; no table is to be made of it
+    *(Column(column.name, column.type, primary_key=column.primary_key) for column in call_log.columns),
+    Column("billed_micros", BigInteger),
+    Column("transcript", Text),
+    Column("recording_status", Text),
+    Column("recording", Text),
+)
+
+# Calls whose end did not arrive, and what the provider said when it was asked for them, so often and then last.
+reconciliations = Table(
+    "reconciliations",
+    metadata,
+    Column("session_id", Text, primary_key=True),
+    Column("asked", Integer, nullable=False),
+    Column("asked_at", BigInteger, nullable=False),
+    Column("said", Text, nullable=False),
 )
 
 # The ledger: what each event changed on the bill of its call, by type and provider.

@@ -85,6 +85,12 @@ DEAD_LETTER_SHARE = _gauge(
     "Of the consumer's last 1000 events, the share that are unsettled dead letters.",
     "consumer",
 )
+CALLS_OVERDUE = _gauge(
+    "ringlog_calls_overdue", "Calls that were announced, are longer ago than a call may last, and have no end."
+)
+RECONCILED = _counter(
+    "ringlog_reconciled_total", "Calls that the provider was asked for, by what came of it.", "outcome"
+)
 RETRIES = _counter("ringlog_retries_total", "Batches tried again.", "consumer", "reason")
 OUTBOX_WAITING = _gauge("ringlog_outbox_events", "Derived events that wait to be published.", "consumer")
 RECORDINGS = _counter("ringlog_recording_attempts_total", "Attempts to fetch a recording, by outcome.", "outcome")

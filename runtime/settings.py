@@ -111,6 +111,11 @@ class Settings(BaseSettings):
     recordings_url: str | None = None
     spool_max_bytes: int = Field(1024**3, ge=0)  # 0: no spool; what Kafka does not take is refused
 
+    # Calls whose end does not arrive
+    longest_call_s: float = Field(7200.0, gt=0)
+    millis_api_key: SecretStr | None = None
+    millis_api_url: Annotated[str, Field(pattern=r"^https?://[^\s/]")] = "https://api-west.millis.ai"
+
     # Recordings
     recording_hosts: Words = []
     recording_private_hosts: Addresses = []

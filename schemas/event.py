@@ -20,6 +20,9 @@ SOURCE = b"/ringlog"
 
 PREFETCHED = "ringlog.call.prefetched"
 ENDED = "ringlog.call.ended"
+RECOVERED = (
+    "ringlog.call.recovered"  # no event's type: what the id of an ended call is made from that no webhook brought
+)
 REJECTED = "ringlog.call.rejected"
 CALLER_FACT = "ringlog.caller.fact"
 CHARGED = "ringlog.billing.charged"
@@ -38,10 +41,11 @@ MAX_SESSION_ID_CHARACTERS = 256
 ReceivedAt = Annotated[int, msgspec.Meta(ge=0, le=MAX_TIMESTAMP_S * 1_000_000)]
 
 
-class Envelope(msgspec.Struct, frozen=True, kw_only=True):
+class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The value of an event in `calls.prefetch` and `calls.ended`.
 
-    Readers must expect `sealed` in the place of `body` one day.
+    Readers must expect `sealed` in the place of `body` one day. `recovered`: no webhook brought the body, it was asked
+    of the provider's API; `received_at` is when.
     """
 
     event_id: str
@@ -50,6 +54,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     agent_id: str | None
     caller: Caller
     direction: Direction
+    recovered: bool = False
     body: msgspec.Raw
 
 
@@ -124,9 +129,10 @@ def decode_envelope(value: bytes) -> Envelope:
     return _envelopes.decode(value)
 
 
-def ordering(envelope: Envelope, appended_ms: int) -> tuple[int, str]:
-    """By which revisions of a session are ordered: when received, then the id.
+def ordering(envelope: Envelope, appended_ms: int) -> tuple[bool, int, str]:
+    """By which revisions of a session are ordered: whether a webhook brought it, when it was received, the id.
 
-    A time of receipt later than the broker's own time of append comes from a wrong clock, and is cut to it.
+    So what the provider's API says never outranks a webhook, however late it was asked. A time of receipt later than
+    the broker's own time of append comes from a wrong clock, and is cut to it.
     """
-    return min(envelope.received_at, appended_ms * 1000 + 999), envelope.event_id
+    return not envelope.recovered, min(envelope.received_at, appended_ms * 1000 + 999), envelope.event_id

@@ -107,7 +107,7 @@ def dead_letters(consumer: str) -> Topic:
 
 
 # Those that work in a consumer group. The profile builder has none: it counts what it can't read, and goes on.
-GROUP_CONSUMERS = ("billing", "transcripts", "recordings")
+GROUP_CONSUMERS = ("calls", "billing", "transcripts", "recordings")
 
 CATALOGUE = (
     CALLS_PREFETCH,

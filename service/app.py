@@ -11,6 +11,7 @@ from runtime.settings import Settings, missing
 from schemas.topics import CALLERS_FACTS, CALLS_ENDED, CALLS_PREFETCH, CALLS_REJECTED
 from service.auth import Keys
 from service.end_of_call import EndOfCallWebhook
+from service.ended_call import EndedCalls
 from service.facts import FactBook, fact_routes
 from service.health import ServiceHealth
 from service.journal import Journal
@@ -42,14 +43,9 @@ class Service:
         prefetch = PrefetchWebhook(
             keys, identity, self._reader, Prompts(settings.prompts_dir), self._journal, quarantine, clock
         )
+        ended_calls = EndedCalls(identity, clock, settings.max_request_bytes)
         end_of_call = EndOfCallWebhook(
-            keys,
-            identity,
-            self._journal,
-            quarantine,
-            clock,
-            max_body_bytes=settings.max_body_bytes,
-            max_event_bytes=settings.max_request_bytes,
+            keys, ended_calls, self._journal, quarantine, max_body_bytes=settings.max_body_bytes
         )
         self.public = Webhooks(prefetch, end_of_call)
         facts = (

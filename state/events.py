@@ -81,6 +81,7 @@ class _Prefetched(_Known):
 class _Ended(_Known):
     body: _Body
     agent_id: str | None = None
+    recovered: bool = False
 
 
 _prefetched = msgspec.json.Decoder(_Prefetched)
@@ -154,6 +155,7 @@ def _ended_of(event: _Ended, appended_ms: int, cost: int | None, cost_error: str
             round(duration * 1000) if duration is not None and 0 <= duration < MAX_DURATION_S else None,
             cost,
             _metadata(body.metadata),
+            event.recovered,
         ),
         cost_error,
     )
@@ -177,6 +179,7 @@ def _read_leniently(value: bytes, appended_ms: int) -> Ended:
         body.duration_ms,
         cost,
         _metadata(body.metadata),
+        envelope.recovered,
     )
     return Ended(head.session_id, revision, cost_error)
 

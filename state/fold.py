@@ -16,7 +16,7 @@ from state.session import Call, Session, session_key
 
 # Of everything that decides the bytes of a store: the rules here, in `events`, `session` and `profile`, and the layout.
 # Raise it with every change of them: stores of another version are left alone, and a new one is built from the topics.
-FOLD_VERSION = 1
+FOLD_VERSION = 2
 
 TOPICS: tuple[Topic, ...] = (CALLS_PREFETCH, CALLS_ENDED, CALLERS_FACTS)
 

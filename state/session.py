@@ -20,6 +20,7 @@ class Revision(msgspec.Struct, array_like=True, frozen=True, gc=False):
     duration_ms: int | None
     cost_micros: int | None
     metadata: bytes
+    recovered: bool = False
 
 
 class Prefetch(msgspec.Struct, array_like=True, frozen=True, order=True, gc=False):
@@ -39,7 +40,7 @@ class Call(msgspec.Struct, frozen=True, gc=False):
 
 
 class Session(msgspec.Struct, array_like=True):
-    """`revisions` are ordered by `(received_at, event_id)`, each event id once, with its earliest time."""
+    """`revisions` are ordered as `schemas.event.ordering` has it, each event id once, with its earliest time."""
 
     prefetch: Prefetch | None = None
     revisions: list[Revision] = []
@@ -52,7 +53,8 @@ class Session(msgspec.Struct, array_like=True):
         cost = last.cost_micros
         if cost is None:
             cost = next((said.cost_micros for said in reversed(self.revisions) if said.cost_micros is not None), None)
-        at = self.revisions[0].received_at if last.started_at is None else last.started_at
+        first_received_at = min(revision.received_at for revision in self.revisions)
+        at = first_received_at if last.started_at is None else last.started_at
         return Call(last, at, cost)
 
     def announce(self, prefetch: Prefetch) -> bool:
@@ -79,8 +81,8 @@ def session_key(session_id: str) -> bytes:
     return hashlib.blake2b(session_id.encode(), digest_size=SESSION_KEY_BYTES).digest()
 
 
-def _order(revision: Revision) -> tuple[int, str]:
-    return revision.received_at, revision.event_id
+def _order(revision: Revision) -> tuple[bool, int, str]:
+    return not revision.recovered, revision.received_at, revision.event_id
 
 
 def _earliness(revision: Revision) -> tuple[int, bytes]:

@@ -11,6 +11,7 @@ from cli.simulator.call import Costs, FunctionCall
 from consumers.database import database_url, open_engine, read_only
 from consumers.tables import (
     billing_entries,
+    call_log,
     positions,
     recordings,
     transcript_function_calls,
@@ -45,9 +46,19 @@ class StoredRecording(msgspec.Struct):
     error: str | None
 
 
+class WholeCall(msgspec.Struct):
+    """What only the log of calls says of one."""
+
+    prefetched: bool
+    ended: bool
+    recovered: bool
+    status: str | None
+
+
 class Said(msgspec.Struct):
     """Of one session; None where a book has no row. `costs` are sums of the ledger's entries."""
 
+    call: WholeCall | None = None
     costs: Costs | None = None
     transcript: Transcript | None = None
     recording: StoredRecording | None = None
@@ -77,6 +88,13 @@ class BookReader:
     def said(self, session_ids: Sequence[str]) -> dict[str, Said]:
         """For each of the sessions."""
         said = {session_id: Said() for session_id in session_ids}
+        for row in self._rows(call_log, session_ids):
+            said[row.session_id].call = WholeCall(
+                row.prefetched_at is not None,
+                row.ended_at is not None,
+                row.recovered,
+                row.status,
+            )
         for row in self._rows(billing_entries, session_ids):
             costs = said[row.session_id].costs or {}
             costs[row.type, row.provider] = costs.get((row.type, row.provider), 0) + row.amount_micros
@@ -104,11 +122,11 @@ class BookReader:
     def sums(self, caller_ids: Iterable[str]) -> dict[str, CallerSums]:
         """By caller id, over everything in the books."""
         sums: dict[str, CallerSums] = {}
-        calls = (func.count().label("calls"), func.sum(transcripts.c.duration_ms).label("duration_ms"))
+        counts = (func.count().label("calls"), func.sum(transcripts.c.duration_ms).label("duration_ms"))
         money = func.sum(billing_entries.c.amount_micros).label("micros")
         with self._engine.connect() as tx:
             for some in _batches(sorted(caller_ids)):
-                of_calls = select(transcripts.c.caller_id, *calls).where(transcripts.c.caller_id.in_(some))
+                of_calls = select(transcripts.c.caller_id, *counts).where(transcripts.c.caller_id.in_(some))
                 for row in tx.execute(of_calls.group_by(transcripts.c.caller_id)):
                     sums[row.caller_id] = CallerSums(row.calls, 0, int(row.duration_ms or 0))
                 of_money = select(billing_entries.c.caller_id, money).where(billing_entries.c.caller_id.in_(some))

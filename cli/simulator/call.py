@@ -60,7 +60,9 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 class Call(msgspec.Struct, frozen=True, kw_only=True):
     """Steps are delivered one after the other. `books` is None when no book may know the session.
 
-    `shape` names what is odd about it. `metadata` is what a single call leaves in the memory of its caller.
+    `shape` names what is odd about it. `metadata` is what a single call leaves in the memory of its caller. `body` is
+    what the provider's API tells of it, the last that its end said; None when it has not ended. `lost`: no webhook of
+    its end is delivered, and the books know it only when the API was asked.
     """
 
     session_id: str
@@ -68,3 +70,9 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[Step, ...]
     books: CallBooks | None
     metadata: dict[str, Any]
+    body: bytes | None = None
+    lost: bool = False
+
+    @property
+    def is_announced(self) -> bool:
+        return any(step.webhook == "prefetch" for step in self.steps)

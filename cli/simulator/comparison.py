@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from cli.simulator.book_reader import CallerSums, Said, StoredRecording, Transcript
+from cli.simulator.book_reader import CallerSums, Said, StoredRecording, Transcript, WholeCall
 from cli.simulator.call import Call, CallBooks, Costs
 from cli.simulator.expectation import CallerBooks
 from cli.simulator.sound import Sound
@@ -27,7 +27,7 @@ class Difference(msgspec.Struct, frozen=True):
 
 def differences(call: Call, said: Said) -> list[Difference]:
     """What the books say wrongly of one call."""
-    found = _unwanted(said) if call.books is None else _of_books(call.books, said)
+    found = [*(_unwanted(said) if call.books is None else _of_books(call.books, said)), *_of_call(call, said.call)]
     return [Difference(call.session_id, what, _told(expected), _told(other)) for what, expected, other in found]
 
 
@@ -70,6 +70,26 @@ def _unwanted(said: Said) -> _Found:
     books = {"bill": said.costs, "transcript": said.transcript, "recording": said.recording}
     if present := [name for name, row in books.items() if row is not None]:
         yield "books", "in none of them", ", ".join(present)
+
+
+def _of_call(call: Call, said: WholeCall | None) -> _Found:
+    books = call.books
+    if books is None and not call.is_announced:
+        if said is not None:
+            yield "call", _NOTHING, "a row"
+        return
+    if said is None:
+        yield "call", "a row", _NOTHING
+        return
+    expected = WholeCall(
+        prefetched=call.is_announced,
+        ended=books is not None,
+        recovered=call.lost,
+        status=books.status if books else None,
+    )
+    for name in expected.__struct_fields__:
+        if getattr(expected, name) != getattr(said, name):
+            yield f"call {name}", getattr(expected, name), getattr(said, name)
 
 
 def _of_books(books: CallBooks, said: Said) -> _Found:

@@ -124,7 +124,8 @@ class Delivery:
             if not all(outcomes):
                 return  # what follows would overtake what is missing
         if not late:
-            self._tally.calls += not any(step.broken for step in call.steps)
+            self._tally.lost += call.lost
+            self._tally.calls += not (call.lost or any(step.broken for step in call.steps))
             if any(step.late for step in call.steps):
                 self._late.append(call)
 

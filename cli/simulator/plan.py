@@ -26,11 +26,13 @@ class Wish(msgspec.Struct, frozen=True):
     revisions: float
     odd: float
     seed: int
+    lost: float = 0.0
 
     @property
     def name(self) -> str:
         """Of the plan: every id is made from it, so that two plans share no session and no caller."""
-        return f"{self.seed}:{self.calls}:{self.duplicates}:{self.revisions}:{self.odd}"
+        name = f"{self.seed}:{self.calls}:{self.duplicates}:{self.revisions}:{self.odd}"
+        return f"{name}:{self.lost}" if self.lost else name
 
 
 class Plan:
@@ -44,12 +46,16 @@ class Plan:
         self.wish = wish
         self._sounds_url = sounds_url.rstrip("/")
         odd, revised = round(wish.calls * wish.odd), round(wish.calls * wish.revisions)
-        if odd + revised > wish.calls:
-            raise ShareError("--odd and --revisions together must not be more than 100%: a call shows one of both.")
-        special = dice(wish.name, "special").sample(range(wish.calls), odd + revised)
+        lost = round(wish.calls * wish.lost)
+        if odd + revised + lost > wish.calls:
+            raise ShareError(
+                "--odd, --revisions and --lost together must not be more than 100%: a call shows one of them."
+            )
+        special = dice(wish.name, "special").sample(range(wish.calls), odd + revised + lost)
         doubled = dice(wish.name, "doubled").sample(range(wish.calls), round(wish.calls * wish.duplicates))
         self._odd = {number: turn for turn, number in enumerate(special[:odd])}
-        self._revised = {number: turn for turn, number in enumerate(special[odd:])}
+        self._revised = {number: turn for turn, number in enumerate(special[odd : odd + revised])}
+        self._lost = {number: turn for turn, number in enumerate(special[odd + revised :])}
         self._doubled = {number: turn for turn, number in enumerate(doubled)}
         self.broken = -(-odd // _ODD_A_BROKEN)
         self.callers = Callers(wish.name, wish.calls)
@@ -75,16 +81,20 @@ class Plan:
         """The call of that number, from 0."""
         throw = dice(self.wish.name, "call", number)
         special = number in self._odd or number in self._revised
+        lost = self._lost.get(number)
         # An odd call begins with a telephone: some oddities take it away, and the others may need it.
         caller = self.callers.number(throw) if special else self.callers.draw(throw)
         story = ordinary(self.wish.name, number, throw, caller, self._sounds_url)
         shape, bodies = self._told(number, story)
+        never_ended = story.order == "never ended"
         return Call(
             session_id=story.books.session_id,
             shape=shape,
-            steps=_steps(story, bodies, self._doubled.get(number)),
-            books=None if story.order == "never ended" else story.books,
+            steps=_steps(story, bodies, self._doubled.get(number)) if lost is None else _announced(story, lost),
+            books=None if never_ended else story.books,
             metadata=story.body.get("metadata") or {},
+            body=None if never_ended else bodies[min(1, len(bodies) - 1)],
+            lost=lost is not None,
         )
 
     def _told(self, number: int, story: Story) -> tuple[str, list[bytes]]:
@@ -102,7 +112,7 @@ class Plan:
             # Every other time the first body comes again after the second: an old event, which must change nothing.
             again = [first] if turn % 2 == 0 else []
             return revision.__name__, [first, story.encoded(), *again]
-        return "usual", [story.encoded()]
+        return "lost" if number in self._lost else "usual", [story.encoded()]
 
     def broken_call(self, number: int) -> Call:
         make = BROKEN[number % len(BROKEN)]
@@ -126,6 +136,11 @@ def _steps(story: Story, bodies: Sequence[bytes], doubled: int | None) -> tuple[
         case "never ended":
             steps = [prefetch]
     return tuple(steps if doubled is None else _doubled(steps, doubled))
+
+
+def _announced(story: Story, turn: int) -> tuple[Step, ...]:
+    """Of a call whose end is lost: every other time nothing at all arrives."""
+    return (Step(webhook="prefetch", content=_query(story)),) if turn % 2 == 0 else ()
 
 
 def _doubled(steps: list[Step], turn: int) -> list[Step]:

@@ -44,6 +44,7 @@ def json_report(report: Report) -> bytes:
         "good": report.is_good,
         "sent": {
             "calls": tally.calls,
+            "lost": tally.lost,
             "broken_bodies_refused": tally.rejected,
             "retries": tally.retries,
             "failed": tally.failed,
@@ -95,6 +96,8 @@ def _print_sent(report: Report, console: Console) -> None:
     tally = report.tally
     table = Table(title=f"Sent (seed {report.plan.wish.seed})", show_header=False, title_justify="left")
     table.add_row("calls", f"{tally.calls} in {tally.seconds:.1f} s")
+    if tally.lost:
+        table.add_row("ends lost on the way", str(tally.lost))
     table.add_row("broken bodies refused", str(tally.rejected))
     table.add_row("sent again after a refusal", str(tally.retries))
     for webhook in ("prefetch", "end-of-call"):

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cli.running import Running
 from cli.simulator.book_reader import BookReader
+from cli.simulator.call_logs import CallLogs
 from cli.simulator.delivery import Delivery, DeliveryError, Target
 from cli.simulator.expectation import Expectation, expectation_of
 from cli.simulator.plan import Plan, Wish
@@ -45,12 +46,14 @@ async def simulate(
     Raises `DeliveryError`, `ShareError`, `SoundServerError` and `SettingsError`, each with one sentence.
     """
     console = Console(stderr=True)
-    server = SoundServer(running.simulator if running else None)
+    call_logs = CallLogs()
+    server = SoundServer(running.simulator if running else None, call_logs.routes())
     await server.start()
     try:
         if running is None or running.simulator is None:
             _say(console, f"Recordings are served at {server.url}, which ringlog may refuse to fetch from.")
         plan = Plan(wish, server.url)
+        call_logs.know(plan)
         report = Report(plan, Expectation(), Tally())
         if target is not None:
             async with target.open() as http:
@@ -58,6 +61,7 @@ async def simulate(
             tell(report)
         if doing.serve:
             _say(console, f"Serving sounds at {server.url}/sounds/<name>.wav until Ctrl-C.")
+            _say(console, f"Serving the provider's API of these calls: RINGLOG_MILLIS_API_URL={server.url}")
             await _interrupted()
     finally:
         await server.stop()

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+from collections.abc import Sequence
 from contextlib import suppress
 
 import aiohttp
@@ -24,12 +25,13 @@ class SoundServer:
     """`/sounds/<name>.wav`, and the same below `late/` (404 the first time), `slow/` and `moved/` (a redirect).
 
     Any other path has a sound too, such as `/recording123` of the provider's documented example. Nothing is stored: a
-    simulator started anew serves the addresses of yesterday. `url` is known after `start`.
+    simulator started anew serves the addresses of yesterday. `url` is known after `start`. `further` routes go first.
     """
 
-    def __init__(self, address: str | None) -> None:
+    def __init__(self, address: str | None, further: Sequence[web.RouteDef] = ()) -> None:
         host, _, port = (address or "127.0.0.1:0").rpartition(":")
         self._host, self._port = host, int(port)
+        self._further = further
         self._runner: web.AppRunner | None = None
         self._asked: set[str] = set()
         self.url = ""
@@ -41,6 +43,7 @@ class SoundServer:
         Raises `SoundServerError`.
         """
         app = web.Application()
+        app.add_routes(self._further)
         app.router.add_get("/sounds/late/{name}", self._late)
         app.router.add_get("/sounds/slow/{name}", self._slow)
         app.router.add_get("/sounds/moved/{name}", self._moved)

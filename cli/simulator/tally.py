@@ -25,6 +25,7 @@ class Tally:
 
     def __init__(self) -> None:
         self.calls = 0
+        self.lost = 0
         self.retries = 0
         self.rejected = 0
         self.failed = 0

@@ -12,7 +12,7 @@ from consumers.outbox import OutboxEvent
 from consumers.recordings.backoff import JITTER, LONGEST_DELAY_S, STORAGE_AWAY_DELAY_S
 from consumers.recordings.consumer import NAME, stems
 from consumers.recordings.storage import StoredSound
-from consumers.revisions import Revision
+from consumers.revisions import COLUMNS, Revision
 from consumers.tables import recordings, revisions
 from runtime.clock import Clock, system_clock
 from schemas.caller import Caller
@@ -162,13 +162,12 @@ def _of(job: Job) -> Update:
 
 
 def _histories(tx: Connection, session_ids: Sequence[str]) -> dict[str, list[Revision]]:
-    """The revisions of the sessions, ordered by `(received_at, event_id)`."""
-    columns = revisions.c.session_id, revisions.c.event_id, revisions.c.received_at, revisions.c.content
+    """The revisions of the sessions, in their order."""
     mine = (revisions.c.consumer == NAME) & revisions.c.session_id.in_(session_ids)
     found: dict[str, list[Revision]] = {}
-    for session_id, *revision in tx.execute(select(*columns).where(mine).order_by(columns[2], columns[1])):
+    for session_id, *revision in tx.execute(select(revisions.c.session_id, *COLUMNS).where(mine)):
         found.setdefault(session_id, []).append(Revision(*revision))
-    return found
+    return {session_id: sorted(history, key=lambda it: it.order) for session_id, history in found.items()}
 
 
 def _event(row: Row[Any], sound: StoredSound) -> OutboxEvent:

@@ -103,6 +103,51 @@ def test_facts_that_a_user_sets_are_in_the_next_answer_and_go_when_deleted(ringl
     )
 
 
+def test_what_was_lost_on_the_way_is_asked_of_the_provider_and_then_the_books_are_complete(
+    ringlog: WholeRinglog,
+) -> None:
+    lost = [
+        "--calls",
+        "200",
+        "--seed",
+        "23",
+        "--duplicates",
+        "10%",
+        "--revisions",
+        "5%",
+        "--odd",
+        "10%",
+        "--lost",
+        "10%",
+    ]
+    provider = ringlog.spawn("simulate", *lost, "--serve")
+    asked = {"millis_api_url": f"http://{ringlog.up['simulator']}", "millis_api_key": "of-the-provider"}
+    try:
+        ringlog.wait(
+            lambda: ringlog.rows("select count(*) as n from call_log where ended_at is not null")[0]["n"] >= 178,
+            "what was not lost has ended",
+        )
+        # First those that were announced, one by one; then the list, with those of which nothing came at all.
+        overdue = ringlog.ringlog("reconcile", "--since", "1s", "--rate", "100", "--json", longest_call_s="1", **asked)
+        assert json.loads(overdue.stdout)["recovered"] == 10, overdue.stderr
+        ringlog.wait(lambda: _recovered(ringlog) == 10, "the announced ones are recovered")
+        listed = ringlog.ringlog("reconcile", "--since", "2026-01-01", "--rate", "100", "--json", **asked)
+        assert json.loads(listed.stdout)["recovered"] == 10, listed.stderr
+        ringlog.wait(lambda: _recovered(ringlog) == 20, "all are recovered")
+        again = ringlog.ringlog("reconcile", "--since", "2026-01-01", "--rate", "100", "--json", **asked)
+        assert json.loads(again.stdout)["recovered"] == 0, again.stderr
+        verified = ringlog.ringlog("simulate", *lost, "--no-deliver", "--verify")
+        assert verified.returncode == 0, verified.stdout
+    finally:
+        provider.send_signal(signal.SIGINT)
+        provider.wait(20)
+
+
+def _recovered(ringlog: WholeRinglog) -> int:
+    count: int = ringlog.rows("select count(*) as n from call_log where recovered")[0]["n"]
+    return count
+
+
 def test_simulated_calls_agree_to_the_micro_credit(ringlog: WholeRinglog) -> None:
     done = ringlog.ringlog(
         "simulate",

@@ -101,11 +101,12 @@ class WholeRinglog:
         finally:
             engine.dispose()
 
-    def ringlog(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Runs a command beside it, as a user would in another terminal."""
+    def ringlog(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        """Runs a command beside it, as a user would in another terminal, with `settings` in its environment."""
+        own = {"RINGLOG_DATA_DIR": str(self.data_dir), "COLUMNS": "200"}
         return subprocess.run(
             [sys.executable, "-m", "cli.main", *arguments],
-            env={**os.environ, "RINGLOG_DATA_DIR": str(self.data_dir), "COLUMNS": "200"},
+            env={**os.environ, **own, **{f"RINGLOG_{name.upper()}": value for name, value in settings.items()}},
             capture_output=True,
             text=True,
             timeout=300,

@@ -73,7 +73,7 @@ class BookAudit:
         return wrong
 
     def _concerns(self, difference: Difference) -> bool:
-        book = {"cost": "billing", "recording": "recordings", "object": "recordings"}
+        book = {"call": "calls", "cost": "billing", "recording": "recordings", "object": "recordings"}
         return book.get(difference.what.partition(" ")[0], "transcripts") in self._consumers
 
     def _unsettled(self, ends: dict[int, int]) -> list[str]:

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
@@ -119,6 +120,14 @@ class ConsumerProcess:
             lines = answer.read().decode().splitlines()
         return round(sum(float(line.split()[-1]) for line in lines if line.startswith("ringlog_consumed_total{")))
 
+    def begun(self, within_s: float) -> None:
+        """When it answers: its signals are its own by then. Blocks. Raises `AssertionError`."""
+        deadline = time.monotonic() + within_s
+        while not self.health():
+            assert self.exit_code is None, f"{self.name} ended with {self.exit_code}; {self.last_words()}"
+            assert time.monotonic() < deadline, f"{self.name} has not begun within {within_s:g} s; {self.last_words()}"
+            time.sleep(0.05)
+
     def last_words(self) -> str:
         return f"its log ends so:\n{self.log.read_text(errors='replace')[-3000:]}"
 
@@ -129,7 +138,7 @@ def consuming(*started: ConsumerProcess) -> Iterator[None]:
     try:
         yield
         for process in started:
-            assert process.exit_code is None, f"{process.name} ended with {process.exit_code}; {process.last_words()}"
+            process.begun(STOP_WITHIN_S)
         for process in started:
             process.send(signal.SIGTERM)
         codes = {process.name: process.wait(STOP_WITHIN_S) for process in started}

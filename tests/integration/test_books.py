@@ -75,6 +75,7 @@ class Said(msgspec.Struct, frozen=True):
     chat: tuple[str, ...] | str | None
     caller: Caller
     n: int = 0
+    recovered: bool = False
 
     def record(self) -> Record:
         body: dict[str, Any] = {"n": self.n, "duration": 5.5}
@@ -88,17 +89,18 @@ class Said(msgspec.Struct, frozen=True):
         elif self.chat is not None:
             body["chat"] = [{"role": "user", "content": text} for text in self.chat]
             body["function_calls"] = [{"name": text} for text in self.chat]
-        return ended(self.session, self.at, body, caller=self.caller)
+        return ended(self.session, self.at, body, caller=self.caller, recovered=self.recovered)
 
 
 def in_order(said: Sequence[Said]) -> list[Said]:
-    """By the earliest receipt of each body, then by the event's id."""
+    """What was recovered before all that webhooks brought; by the earliest receipt of each, then by the event's id."""
     earliest: dict[str, tuple[int, Said]] = {}
     for it in said:
         id_ = decode_envelope(it.record().value or b"").event_id
         if id_ not in earliest or it.at < earliest[id_][0]:
             earliest[id_] = it.at, it
-    return [it for _, (_, it) in sorted(earliest.items(), key=lambda item: (item[1][0], item[0]))]
+    ordered = sorted(earliest.items(), key=lambda item: (not item[1][1].recovered, item[1][0], item[0]))
+    return [it for _, (_, it) in ordered]
 
 
 def expected_prices(said: Sequence[Said]) -> dict[str, Prices]:
@@ -138,6 +140,7 @@ SAID = st.builds(
     chat=CHATS,
     caller=st.just(CALLER),
     n=st.integers(0, 1),
+    recovered=st.booleans(),
 )
 
 

@@ -70,7 +70,8 @@ def test_serial_numbers_follow_the_order_of_the_rows(engine: Engine) -> None:
 
 def test_a_row_that_is_there_is_an_error_or_is_replaced(engine: Engine) -> None:
     def row(id_: str, at: int, content: bytes) -> dict[str, Any]:
-        return {"consumer": "c", "session_id": "s", "event_id": id_, "received_at": at, "content": content}
+        key = {"consumer": "c", "session_id": "s", "event_id": id_}
+        return {**key, "received_at": at, "content": content, "recovered": False}
 
     old, new = [row("a", 1, b"A"), row("b", 1, b"B")], [row("b", 2, b"Z"), row("c", 2, b"C")]
     with engine.begin() as tx:
@@ -80,9 +81,9 @@ def test_a_row_that_is_there_is_an_error_or_is_replaced(engine: Engine) -> None:
     with engine.begin() as tx:
         insert_rows(tx, revisions, new, replacing=["content"])
     assert rows_of(engine, revisions) == [
-        ("c", "s", "a", 1, b"A"),
-        ("c", "s", "b", 1, b"Z"),
-        ("c", "s", "c", 2, b"C"),
+        ("c", "s", "a", 1, b"A", False),
+        ("c", "s", "b", 1, b"Z", False),
+        ("c", "s", "c", 2, b"C", False),
     ]
 
 

@@ -11,8 +11,9 @@ from schemas.event import ENDED, Envelope, Record, decode_envelope, event_id, he
 CALLER = Caller("c1", "phone", "+14155550199")
 
 
-def envelope(received_at: int = 1, id_: str = "e1") -> Envelope:
+def envelope(received_at: int = 1, id_: str = "e1", *, recovered: bool = False) -> Envelope:
     return Envelope(
+        recovered=recovered,
         event_id=id_,
         received_at=received_at,
         session_id="s1",
@@ -98,12 +99,23 @@ def test_times(time_us: int, text: str) -> None:
 def test_revisions_are_ordered_by_time_then_id() -> None:
     appended_ms = 10_000
     keys = [ordering(envelope(*parts), appended_ms) for parts in [(5, "b"), (5, "a"), (4, "z")]]
-    assert sorted(keys) == [(4, "z"), (5, "a"), (5, "b")]
+    assert sorted(keys) == [(True, 4, "z"), (True, 5, "a"), (True, 5, "b")]
+
+
+def test_what_the_api_says_never_outranks_a_webhook() -> None:
+    recovered = ordering(envelope(9_000_000, recovered=True), 10_000)
+    assert recovered < ordering(envelope(1), 10_000)
+    assert ordering(envelope(8_000_000, "z", recovered=True), 10_000) < recovered
+
+
+def test_an_envelope_says_that_it_was_recovered_only_when_it_was() -> None:
+    assert b"recovered" not in msgspec.json.encode(envelope())
+    assert decode_envelope(msgspec.json.encode(envelope(recovered=True))).recovered
 
 
 def test_no_event_was_received_after_it_was_appended() -> None:
-    assert ordering(envelope(received_at=10_000_999), 10_000) == (10_000_999, "e1")
-    assert ordering(envelope(received_at=10_001_000), 10_000) == (10_000_999, "e1")
+    assert ordering(envelope(received_at=10_000_999), 10_000) == (True, 10_000_999, "e1")
+    assert ordering(envelope(received_at=10_001_000), 10_000) == (True, 10_000_999, "e1")
 
 
 def test_the_last_header_of_a_name_counts() -> None:

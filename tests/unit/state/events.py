@@ -34,7 +34,13 @@ class Event(msgspec.Struct, frozen=True):
 
 
 def envelope(
-    kind: str, session: str, caller: str, received_at: int, body: bytes, agent: str | None = "agent-1"
+    kind: str,
+    session: str,
+    caller: str,
+    received_at: int,
+    body: bytes,
+    agent: str | None = "agent-1",
+    recovered: bool = False,
 ) -> bytes:
     return msgspec.json.encode(
         Envelope(
@@ -44,6 +50,7 @@ def envelope(
             agent_id=agent,
             caller=Caller(caller, "phone"),
             direction="inbound",
+            recovered=recovered,
             body=msgspec.Raw(body),
         )
     )
@@ -54,8 +61,19 @@ def ended(session: str, caller: str, received_at: int = 1, *, agent: str | None 
     return ended_raw(session, caller, msgspec.json.encode(body), received_at, agent=agent)
 
 
-def ended_raw(session: str, caller: str, body: bytes, received_at: int = 1, *, agent: str | None = "agent-1") -> Event:
-    return Event(CALLS_ENDED.name, caller.encode(), envelope("ended", session, caller, received_at, body, agent))
+def ended_raw(
+    session: str,
+    caller: str,
+    body: bytes,
+    received_at: int = 1,
+    *,
+    agent: str | None = "agent-1",
+    recovered: bool = False,
+) -> Event:
+    """`recovered`: no webhook brought it, the provider's API was asked."""
+    kind = "recovered" if recovered else "ended"
+    value = envelope(kind, session, caller, received_at, body, agent, recovered)
+    return Event(CALLS_ENDED.name, caller.encode(), value)
 
 
 def prefetched(session: str, caller: str, received_at: int = 1, **query: Any) -> Event:

@@ -75,6 +75,16 @@ def test_a_then_b_then_a_again_stays_b(store: ProfileStore) -> None:
     assert known(store, "ann").duration_ms == 2000
 
 
+def test_what_was_recovered_counts_until_a_webhook_comes(store: ProfileStore) -> None:
+    fold(store, ended_raw("s", "ann", b'{"duration":1,"cost_breakdown":[{"credit":1}]}', 9, recovered=True))
+    assert (known(store, "ann").duration_ms, known(store, "ann").first_call_at) == (1000, 9)
+    fold(store, ended("s", "ann", 2, duration=2))
+    ann = known(store, "ann")
+    assert (ann.calls, ann.duration_ms, ann.cost_micros, ann.first_call_at) == (1, 2000, 1_000_000, 2)
+    fold(store, ended_raw("s", "ann", b'{"duration":3}', 99, recovered=True))
+    assert known(store, "ann").duration_ms == 2000
+
+
 def test_revision_that_names_another_caller_moves_the_call(store: ProfileStore) -> None:
     fold(store, ended("s1", "ann", 1, ts=1, metadata={"n": 1}), ended("s2", "ann", 2, ts=2, metadata={"n": 2}))
     fold(store, ended("s2", "bob", 3, ts=2, metadata={"n": 3}))
@@ -190,6 +200,7 @@ sent = st.builds(
     ).map(msgspec.json.encode),
     TIMES,
     agent=st.sampled_from((None, "agent-1", "agent-2")),
+    recovered=st.booleans(),
 )
 announced = st.builds(prefetched, st.sampled_from(("s1", "s2", "s5")), st.sampled_from(CALLERS), TIMES)
 facts = st.builds(fact, st.sampled_from(CALLERS), st.sampled_from(("x", "y")), st.sampled_from((None, 1, {"z": 1})))

@@ -13,6 +13,7 @@ from cli.simulator.sound import wav
 from consumers.database import engine_of
 from consumers.tables import (
     billing_entries,
+    call_log,
     metadata,
     recordings,
     transcript_function_calls,
@@ -32,10 +33,23 @@ class FilledBooks:
         for call in plan:
             if call.books is not None:
                 self._write(call, call.books)
+            if call.books is not None or call.is_announced:
+                self.run(insert(call_log).values(self._logged(call, call.books)))
 
     def run(self, statement: Any) -> None:
         with self.engine.begin() as tx:
             assert tx.execute(statement).rowcount > 0
+
+    def _logged(self, call: Call, books: CallBooks | None) -> dict[str, Any]:
+        return {
+            "session_id": call.session_id,
+            "caller_id": "x",
+            "direction": "unknown",
+            "prefetched_at": 1 if call.is_announced else None,
+            "ended_at": 2 if books else None,
+            "recovered": call.lost,
+            "status": books.status if books else None,
+        }
 
     def _write(self, call: Call, books: CallBooks) -> None:
         key = hashlib.sha256((books.caller or books.session_id).encode()).hexdigest()

@@ -11,6 +11,7 @@ from cli.simulator.plan import Plan
 from cli.simulator.stored_sound import StoredSounds
 from consumers.tables import (
     billing_entries,
+    call_log,
     recordings,
     transcript_function_calls,
     transcript_turns,
@@ -94,6 +95,24 @@ def test_a_wrong_column_is_named(filled: FilledBooks, plan: Plan, column: str, v
     filled.run(update(transcripts).where(transcripts.c.session_id == call.session_id).values({column: value}))
     (found,) = compared(filled, plan)
     assert (found.about, found.what, found.said) == (call.session_id, column, str(value))
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "told"), [("ended_at", None, "False"), ("recovered", True, "True"), ("status", "lost", "lost")]
+)
+def test_what_the_log_of_calls_says_wrongly_is_named(
+    filled: FilledBooks, plan: Plan, column: str, value: object, told: str
+) -> None:
+    call = paid(plan)
+    filled.run(update(call_log).where(call_log.c.session_id == call.session_id).values({column: value}))
+    (found,) = compared(filled, plan)
+    assert (found.about, found.what, found.said) == (call.session_id, f"call {column.removesuffix('_at')}", told)
+
+
+def test_a_missing_call_is_found(filled: FilledBooks, plan: Plan) -> None:
+    call = next(call for call in plan if call.books is None and call.is_announced)
+    filled.run(delete(call_log).where(call_log.c.session_id == call.session_id))
+    assert compared(filled, plan) == [Difference(call.session_id, "call", "a row", "nothing")]
 
 
 def test_a_missing_turn_a_changed_turn_and_a_lost_result_are_found(filled: FilledBooks, plan: Plan) -> None:

@@ -1,0 +1,1 @@
+"""Asks the provider for calls whose end did not arrive. `docs/calls.md`."""
