@@ -21,7 +21,7 @@ from rich.table import Table
 
 from bench import cpu, ended
 from bench.postgres import Postgres, postgres
-from bench.readers import ONE_BY_ONE, RINGLOG, TWO_PROCESSES, Reader
+from bench.readers import ONE_BY_ONE, RINGLOG, Reader
 from bench.report import Spread, spread
 from consumers import database
 from runtime import topics
@@ -30,10 +30,10 @@ from runtime.settings import Settings, load_settings
 from schemas.topics import PARTITIONS_LOCALLY
 
 BOOKS = ("billing", "transcripts")
-WAYS = (RINGLOG, ONE_BY_ONE, TWO_PROCESSES)
+WAYS = (RINGLOG, ONE_BY_ONE)
 
 # Before a window begins: statements are prepared, caches are warm.
-WARM_UP = {RINGLOG: 3000, TWO_PROCESSES: 10_000, ONE_BY_ONE: 100}  # and both have joined
+WARM_UP = {RINGLOG: 3000, ONE_BY_ONE: 100}
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -176,9 +176,6 @@ class Report:
             "events/s: ringlog / one by one": {
                 book: self.ratio(book, RINGLOG, ONE_BY_ONE, lambda one: one.per_second) for book in BOOKS
             },
-            "events/s: ringlog, two processes / one": {
-                book: self.ratio(book, TWO_PROCESSES, RINGLOG, lambda one: one.per_second) for book in BOOKS
-            },
             "CPU of consumer and database: one by one / ringlog": {
                 book: self.ratio(book, ONE_BY_ONE, RINGLOG, lambda one: one.us) for book in BOOKS
             },
@@ -210,7 +207,7 @@ def run(plan: Plan) -> list[Measured]:
             for one in Bench(plan, Path(name), kafka, server, consumer_core).measurements():
                 found.append(one)
                 console.print(
-                    f"round {one.round + 1} {one.book:11} {one.way:22} {one.per_second:7.0f}/s,"
+                    f"round {one.round + 1} {one.book:11} {one.way:10} {one.per_second:7.0f}/s,"
                     f" consumer {one.consumer_us:6.0f} us, database {one.database_us:6.0f} us,"
                     f" {one.waiting} waiting, others {one.bystanders:.2f} cores"
                 )

@@ -68,7 +68,7 @@ def looks(reader: Reader, url: str, events: int) -> Iterator[Look]:
             if now - moved > STALLED_AFTER_S:
                 raise ReaderError(f"nothing was booked for {STALLED_AFTER_S:g} s, at {done} of {events}")
             if done:
-                yield Look(now, done, cpu.resident_bytes(*reader.pids), _waiting(connection))
+                yield Look(now, done, cpu.resident_bytes(reader.pid), _waiting(connection))
 
 
 def _waiting(connection: psycopg.Connection) -> int:

@@ -16,7 +16,6 @@ from bench.servers import free_port
 from runtime.local_kafka import dies_with_us
 
 RINGLOG = "ringlog"
-TWO_PROCESSES = "ringlog, two processes"
 ONE_BY_ONE = "one by one"
 
 START_DEADLINE_S = 60.0
@@ -54,32 +53,31 @@ class Reader:
     def __init__(self, way: str, book: str, environment: Mapping[str, str], database: str, log: Path) -> None:
         self.way = way
         self.book = book
-        self._environment = {**os.environ, **environment, "RINGLOG_DATABASE_URL": database}
+        listen = {"RINGLOG_HOST": "127.0.0.1", "RINGLOG_OPS_PORT": str(free_port())}
+        self._environment = {**os.environ, **environment, **listen, "RINGLOG_DATABASE_URL": database}
         self._database = database
         self._log = log
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._process: subprocess.Popen[bytes] | None = None
         if way == ONE_BY_ONE:
             self._count, self._look_every_s = _ROWS[book], _COUNT_EVERY_S
         else:
             self._count, self._look_every_s = _POSITIONS, _LOOK_AT_POSITIONS_EVERY_S
 
     @property
-    def pids(self) -> list[int]:
-        return [process.pid for process in self._processes]
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def start(self, core: int) -> None:
         module = ["bench.apps.one_by_one"] if self.way == ONE_BY_ONE else ["cli.main", "consume"]
         with self._log.open("wb") as log, cpu.on_core(core):
-            for _ in range(2 if self.way == TWO_PROCESSES else 1):
-                listen = {"RINGLOG_HOST": "127.0.0.1", "RINGLOG_OPS_PORT": str(free_port())}
-                process = subprocess.Popen(
-                    [sys.executable, "-m", *module, self.book],
-                    env={**self._environment, **listen},
-                    stdout=log,
-                    stderr=log,
-                    preexec_fn=dies_with_us(),  # noqa: PLW1509 - it neither imports nor locks in the child
-                )
-                self._processes.append(process)
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", *module, self.book],
+                env=self._environment,
+                stdout=log,
+                stderr=log,
+                preexec_fn=dies_with_us(),  # noqa: PLW1509 - it neither imports nor locks in the child
+            )
 
     def window(self, postgres: Postgres, kafka_pid: int, warm_up: int, seconds: float) -> tuple[Moment, Moment]:
         """From the first progress beyond `warm_up` events to the last one within `seconds`. Raises `ReaderError`."""
@@ -105,17 +103,17 @@ class Reader:
         return int(row[0])
 
     def stop(self) -> None:
-        for process in self._processes:
-            process.terminate()
-        for process in self._processes:
-            try:
-                process.wait(STOP_DEADLINE_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
     def _moment(self, events: int, postgres: Postgres, kafka_pid: int) -> Moment:
-        consumer_s, database_s = sum(map(cpu.used_s, self.pids)), postgres.used_s()
+        consumer_s, database_s = cpu.used_s(self.pid), postgres.used_s()
         ours_s = consumer_s + database_s + cpu.used_s(kafka_pid) + cpu.used_s("self")
         return Moment(time.monotonic(), events, consumer_s, database_s, cpu.machine_s(), ours_s)
 
