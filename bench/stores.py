@@ -48,7 +48,7 @@ def fill_ringlog(state_dir: Path, callers: Sequence[Caller], identity: CallerIde
 
 def _ended(caller: Caller, identity: CallerIdentity, now_us: int, offset: int) -> _Message:
     session_id, body = caller.call["session_id"], msgspec.json.encode(caller.call)
-    who, direction = identity.identify(session_id, caller.number, OWN_NUMBER, dict)
+    who, direction, decided_by = identity.identify(session_id, caller.number, OWN_NUMBER, dict)
     envelope = Envelope(
         event_id=event_id(ENDED, session_id, body),
         received_at=now_us,
@@ -56,6 +56,7 @@ def _ended(caller: Caller, identity: CallerIdentity, now_us: int, offset: int) -
         agent_id=caller.call["agent_id"],
         caller=who,
         direction=direction,
+        decided_by=decided_by,
         body=msgspec.Raw(body),
     )
     return _Message(offset, now_us // 1000, who.id.encode(), msgspec.json.encode(envelope))

@@ -15,6 +15,7 @@ VERBS = (
     "topics",
     "facts",
     "calls",
+    "billing",
     "transcripts",
     "dead-letters",
     "reconcile",
@@ -37,7 +38,9 @@ class _Verbs(TyperGroup):
         if app is None:
             app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
             app.command(cmd_name)(getattr(module, cmd_name))
-        return typer.main.get_command(app)
+        command = typer.main.get_command(app)
+        command.name = cmd_name  # a verb with verbs of its own has no function whose name it could take
+        return command
 
 
 app = typer.Typer(

@@ -12,33 +12,25 @@ import msgspec
 from sqlalchemy import Connection, bindparam, delete, select
 
 from consumers import outbox, revisions
-from consumers.calls import EndedCall, bounded_name, derived_event_id, ended_call
-from consumers.contract import UnreadableEvent
+from consumers.bills import BILLING, Bill, bill_of, decoded, encoded
+from consumers.calls import derived_event_id, ended_call
+from consumers.plan_charges import PlanCharges
+from consumers.plans import Plans
 from consumers.revisions import Revision
 from consumers.rows import among, insert_rows
 from consumers.tables import billing_entries
-from schemas.caller import Caller
 from schemas.cost import Charge
 from schemas.derived import Charged
 from schemas.event import CHARGED, Record
-from schemas.money import MAX_MICROS, MoneyError
 from schemas.topics import BILLING_CHARGES, CALLS_ENDED, Topic
 
 CHARGE = "charge"
 ADJUSTMENT = "adjustment"
 
-# A call has a handful of cost items; a body of 8 MiB could hold hundreds of thousands, each an entry.
-MAX_CHARGES = 1000
-
 _Key = tuple[str, str]  # type, provider
 
-
-class Bill(msgspec.Struct, frozen=True, array_like=True):
-    """What a revision says about money: the content that is kept of it. `charges` is None while the cost is unknown."""
-
-    charges: tuple[Charge, ...] | None
-    agent_id: str | None
-    caller: Caller
+# Rows of `billing_entries` of one session, by event, type and provider.
+Entries = dict[tuple[str, str, str], dict[str, Any]]
 
 
 class Posting(msgspec.Struct, frozen=True):
@@ -55,66 +47,44 @@ class Posting(msgspec.Struct, frozen=True):
         return self.history[-1]
 
 
-encoded = msgspec.msgpack.Encoder().encode
-_bill = msgspec.msgpack.Decoder(Bill)
-
-
 class Billing:
-    """A `consumers.contract.Consumer`: `calls.ended` to `billing_entries` and `billing.charges`."""
+    """A `consumers.contract.Consumer`: `calls.ended` to `billing_entries`, `plan_charges` and `billing.charges`."""
 
-    name = "billing"
+    name = BILLING
     topics: tuple[Topic, ...] = (CALLS_ENDED,)
+
+    def __init__(self, plans: Plans | None = None) -> None:
+        self._plan_charges = PlanCharges(plans)
 
     def handle(self, tx: Connection, records: Sequence[Record]) -> None:
         """Raises `UnreadableEvent` for an event whose cost can't be read as money."""
+        metadata_key = self._plan_charges.metadata_key
         seen: dict[str, list[Revision]] = {}
         for record in records:
             call = ended_call(record)
-            seen.setdefault(call.session_id, []).append(call.revision(encoded(bill_of(call))))
+            seen.setdefault(call.session_id, []).append(call.revision(encoded(bill_of(call, metadata_key))))
         changed = revisions.record(tx, self.name, seen)
-        stored = _stored(tx, changed)
+        stored = stored_entries(tx, changed)
         gone: list[dict[str, Any]] = []
         new: list[dict[str, Any]] = []
         events: list[outbox.OutboxEvent] = []
         for session_id in sorted(changed):
             postings = list(postings_of(changed[session_id]))
-            rows = {_key_of(row): row for posting in postings for row in _rows(session_id, posting)}
+            rows = entries_of(session_id, postings)
             before = stored.get(session_id, {})
             gone += [before[key] for key in before if rows.get(key) != before[key]]
             new += [row for key, row in rows.items() if before.get(key) != row]
             events += _events(session_id, postings, before, rows)
         _write(tx, gone, new)
+        self._plan_charges.record(tx, changed)
         outbox.post(tx, self.name, events)
-
-
-def bill_of(call: EndedCall) -> Bill:
-    """Raises `UnreadableEvent`: a cost that is no money is told to people, not guessed."""
-    try:
-        cost = call.body.cost()
-    except MoneyError as error:
-        raise UnreadableEvent(f"the cost of session {call.session_id}: {error}") from error
-    return Bill(None if cost is None else _charges(cost.charges), call.agent_id, call.caller)
-
-
-def _charges(sent: Iterable[Charge]) -> tuple[Charge, ...]:
-    """By names as the tables can hold them; two that become one by that are added."""
-    amounts: dict[_Key, int] = {}
-    for charge in sent:
-        key = bounded_name(charge.type), bounded_name(charge.provider)
-        amounts[key] = amounts.get(key, 0) + charge.amount_micros
-    if len(amounts) > MAX_CHARGES:
-        raise UnreadableEvent(f"a cost of {len(amounts)} items; {MAX_CHARGES} are kept")
-    for (type_, provider), amount in amounts.items():
-        if abs(amount) > MAX_MICROS:
-            raise UnreadableEvent(f"the items of {type_} by {provider} add up to {amount} micro-credits: no price")
-    return tuple(Charge(type_, provider, amount) for (type_, provider), amount in sorted(amounts.items()))
 
 
 def postings_of(history: Sequence[Revision]) -> Iterator[Posting]:
     """What a session's revisions post, in their order."""
     last: dict[_Key, int] | None = None
     for position, revision in enumerate(history, 1):
-        bill = _bill.decode(revision.content)
+        bill = decoded(revision.content)
         if bill.charges is None:
             continue
         cost = {(charge.type, charge.provider): charge.amount_micros for charge in bill.charges}
@@ -131,6 +101,11 @@ def _differences(before: Mapping[_Key, int], after: Mapping[_Key, int]) -> tuple
     keys = sorted(before.keys() | after.keys())
     differences = (Charge(*key, after.get(key, 0) - before.get(key, 0)) for key in keys)
     return tuple(charge for charge in differences if charge.amount_micros)
+
+
+def entries_of(session_id: str, postings: Iterable[Posting]) -> Entries:
+    """The rows of a session, in the order in which they were posted."""
+    return {_key_of(row): row for posting in postings for row in _rows(session_id, posting)}
 
 
 def _rows(session_id: str, posting: Posting) -> Iterator[dict[str, Any]]:
@@ -152,10 +127,7 @@ def _key_of(row: Mapping[str, Any]) -> tuple[str, str, str]:
     return row["event_id"], row["type"], row["provider"]
 
 
-_Rows = dict[tuple[str, str, str], dict[str, Any]]
-
-
-def _events(session_id: str, postings: Sequence[Posting], before: _Rows, rows: _Rows) -> list[outbox.OutboxEvent]:
+def _events(session_id: str, postings: Sequence[Posting], before: Entries, rows: Entries) -> list[outbox.OutboxEvent]:
     """What the topic must say, so that the sum of what it said of a session is always the sum of its entries.
 
     As long as postings are only appended, each is told. When a late revision changed those before, what was told can't
@@ -202,9 +174,9 @@ def _event(session_id: str, posting: Posting) -> outbox.OutboxEvent:
     )
 
 
-def _stored(tx: Connection, session_ids: Iterable[str]) -> dict[str, _Rows]:
+def stored_entries(tx: Connection, session_ids: Iterable[str]) -> dict[str, Entries]:
     """The entries that are there, by session."""
-    found: dict[str, _Rows] = {}
+    found: dict[str, Entries] = {}
     of_these = among(tx, billing_entries.c.session_id, session_ids)
     for row in tx.execute(select(billing_entries).where(of_these)).mappings():
         entry = dict(row)

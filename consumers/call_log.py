@@ -30,6 +30,7 @@ class Said(msgspec.Struct, frozen=True, array_like=True):
     caller_id: str
     agent_id: str | None
     direction: str
+    decided_by: str | None
     prefetched_at: int | None = None
     ended_at: int | None = None
     recovered: bool = False
@@ -67,7 +68,8 @@ def _prefetched(record: Record) -> tuple[str, Revision]:
         raise UnreadableEvent(f"a session id of {len(envelope.session_id)} characters")
     _, received_at, id_ = ordering(envelope, record.appended_ms)
     agent_id = None if envelope.agent_id is None else bounded_name(envelope.agent_id)
-    said = Said(envelope.caller.id, agent_id, envelope.direction, prefetched_at=received_at)
+    decided_by = None if envelope.decided_by is None else bounded_name(envelope.decided_by)
+    said = Said(envelope.caller.id, agent_id, envelope.direction, decided_by, prefetched_at=received_at)
     return clean_text(envelope.session_id), Revision(id_, received_at, _encode(said))
 
 
@@ -78,6 +80,7 @@ def _ended(record: Record) -> tuple[str, Revision]:
         call.caller.id,
         call.agent_id,
         call.direction,
+        call.decided_by,
         ended_at=call.received_at,
         recovered=call.recovered,
         started_at=call.body.started_at_us,

@@ -29,6 +29,7 @@ class EndedCall(msgspec.Struct, frozen=True, kw_only=True):
     agent_id: str | None
     caller: Caller
     direction: Direction
+    decided_by: str | None
     recovered: bool
     body: EndOfCall
 
@@ -56,6 +57,7 @@ def ended_call(record: Record) -> EndedCall:
         agent_id=None if envelope.agent_id is None else bounded_name(envelope.agent_id),
         caller=envelope.caller,
         direction=envelope.direction,
+        decided_by=None if envelope.decided_by is None else bounded_name(envelope.decided_by),
         recovered=not by_webhook,
         body=body,
     )

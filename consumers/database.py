@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import re
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +146,22 @@ def _sqlite_engine(url: URL, foreign_keys: bool) -> Engine:
 def read_only(engine: Engine) -> Engine:
     """The same database for transactions that only read: on SQLite they neither wait for a writer nor hold one up."""
     return engine.execution_options(**{_READ_ONLY: True, "postgresql_readonly": engine.dialect.name == "postgresql"})
+
+
+@contextlib.contextmanager
+def snapshot(engine: Engine) -> Iterator[Connection]:
+    """A transaction that only reads, however long it takes, and sees everything as it is at its first look."""
+    looking = read_only(engine)
+    if engine.dialect.name == "sqlite":
+        with looking.connect() as tx:
+            yield tx
+        return
+    with looking.execution_options(isolation_level="REPEATABLE READ").connect() as tx:
+        # The limits are for transactions that hold locks: this one has none that a writer would wait for.
+        tx.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+        if tx.exec_driver_sql("SHOW server_version_num").scalar_one() >= str(_TRANSACTION_TIMEOUT_SINCE):
+            tx.exec_driver_sql("SET LOCAL transaction_timeout = 0")
+        yield tx
 
 
 def insert(tx: Connection, table: Table) -> Insert:

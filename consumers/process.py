@@ -14,6 +14,7 @@ from consumers.effects import TooManyDeadLetters
 from consumers.letter_watch import LetterWatch
 from consumers.outbox import OutboxRelay
 from consumers.overdue import OverdueWatch
+from consumers.plans import load_plans
 from consumers.positions import PositionMismatch
 from consumers.publisher import Publisher
 from consumers.recordings import Downloader, Recordings
@@ -36,8 +37,8 @@ def _calls(settings: Settings, engine: Engine) -> tuple[Consumer, list[Part]]:
     return CallLog(), [OverdueWatch(engine, settings.longest_call_s).run]
 
 
-def _billing(_settings: Settings, _engine: Engine) -> tuple[Consumer, list[Part]]:
-    return Billing(), []
+def _billing(settings: Settings, _engine: Engine) -> tuple[Consumer, list[Part]]:
+    return Billing(load_plans(settings)), []
 
 
 def _transcripts(_settings: Settings, _engine: Engine) -> tuple[Consumer, list[Part]]:

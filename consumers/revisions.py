@@ -1,12 +1,16 @@
 """Every body of a session that a consumer has seen: which one counts depends on all of them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from consumers.rows import among, insert_rows
 from consumers.tables import revisions, sessions
+
+# Rows of a long look that are in memory at once.
+_ROWS_A_FETCH = 2_000
 
 COLUMNS = tuple(revisions.c[name] for name in ("event_id", "received_at", "content", "recovered"))  # of a `Revision`
 
@@ -45,6 +49,34 @@ def record(tx: Connection, consumer: str, seen: Mapping[str, Sequence[Revision]]
     _store(tx, consumer, news)
     known = _stored(tx, consumer, [session for session in news if session in times])
     return {session: _ordered(known.get(session) or new) for session, new in news.items()}
+
+
+def of_session(tx: Connection, consumer: str, session_id: str) -> list[Revision]:
+    """In their order; empty when nothing is known of the session."""
+    return _ordered(_stored(tx, consumer, [session_id]).get(session_id, []))
+
+
+def every(tx: Connection, consumer: str) -> Iterator[tuple[str, list[Revision]]]:
+    """All sessions, one after the other, each with its revisions in their order. Streamed: memory stays flat."""
+    query = (
+        select(revisions.c.session_id, *COLUMNS)
+        .where(revisions.c.consumer == consumer)
+        .order_by(revisions.c.session_id)
+    )
+    rows = tx.execute(query.execution_options(yield_per=_ROWS_A_FETCH))
+    for session_id, of_it in itertools.groupby(rows, lambda row: row.session_id):
+        yield session_id, _ordered(Revision(*revision) for _, *revision in of_it)
+
+
+def count_sessions(tx: Connection, consumer: str) -> int:
+    mine = sessions.c.consumer == consumer
+    return tx.execute(select(func.count()).select_from(sessions).where(mine)).scalar_one()
+
+
+def known_sessions(tx: Connection, consumer: str, session_ids: Iterable[str]) -> set[str]:
+    """Those of them of which anything is known."""
+    mine = (sessions.c.consumer == consumer) & among(tx, sessions.c.session_id, session_ids)
+    return set(tx.scalars(select(sessions.c.session_id).where(mine)))
 
 
 def _lock(tx: Connection, consumer: str, session_ids: Iterable[str]) -> None:

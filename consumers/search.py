@@ -1,13 +1,11 @@
-"""Reading transcripts back: one whole, or the turns in which words were said. Only SQL; printing is the command's."""
+"""The turns in which words were said. Only SQL; printing is the command's."""
 
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, TextClause, select, text
+from sqlalchemy import Connection, Row, TextClause, text
 
 from consumers.database import clean_text
-from consumers.tables import transcript_function_calls, transcript_turns, transcripts
-from schemas.chat import FunctionCall, Turn
 
 
 class NoWords(ValueError):
@@ -24,25 +22,6 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     position: int
     role: str
     text: str
-
-
-class Conversation(msgspec.Struct, frozen=True, kw_only=True):
-    """A transcript as the tables have it. Times in microseconds since the epoch."""
-
-    session_id: str
-    event_id: str
-    agent_id: str | None
-    caller_id: str
-    received_at: int
-    started_at: int | None
-    duration_ms: int | None
-    status: str | None
-    original_status: str | None
-    chat_state: str
-    original_chat: str | None
-    turns: list[Turn]
-    function_calls_state: str
-    function_calls: list[FunctionCall]
 
 
 _FOUND = "t.session_id, s.agent_id, s.received_at, s.started_at, t.position, t.role, t.text"
@@ -80,25 +59,6 @@ def find(tx: Connection, words: str, limit: int) -> list[Found]:
 def asked_words(words: str) -> list[str]:
     """What stands between spaces, without what has neither letter nor digit: FTS5 finds nothing for an empty string."""
     return [word for word in clean_text(words).split() if any(letter.isalnum() for letter in word)]
-
-
-def read(tx: Connection, session_id: str) -> Conversation | None:
-    """None when there is no transcript of that session."""
-    session = clean_text(session_id)
-    head = tx.execute(select(transcripts).where(transcripts.c.session_id == session)).one_or_none()
-    if head is None:
-        return None
-    of_turn = transcript_turns.c
-    turns = select(of_turn.role, of_turn.text, of_turn.original_role).where(of_turn.session_id == session)
-    of_call = transcript_function_calls.c
-    calls = select(of_call.name, of_call.params, of_call.result).where(of_call.session_id == session)
-    return Conversation(
-        **{
-            **_named(head),
-            "turns": [Turn(*row) for row in tx.execute(turns.order_by(of_turn.position))],
-            "function_calls": [FunctionCall(*row) for row in tx.execute(calls.order_by(of_call.position))],
-        }
-    )
 
 
 def _named(row: Row[Any]) -> dict[str, Any]:

@@ -104,6 +104,7 @@ call_log = Table(
     Column("caller_id", Text, nullable=False),
     Column("agent_id", Text),
     Column("direction", Text, nullable=False),
+    Column("decided_by", Text),
     Column("prefetched_at", BigInteger),
     Column("ended_at", BigInteger),
     Column("recovered", Boolean, nullable=False),
@@ -153,6 +154,40 @@ billing_entries = Table(
     Index(None, "agent_id", "received_at"),
 )
 
+# The terms by which calls were charged, by digest: a bill keeps its terms, whatever becomes of the file of plans.
+plan_terms = Table(
+    "plan_terms",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("terms", Text, nullable=False),
+)
+
+# What a call costs the customer of our user, one row a call that a plan is for. Amounts are in millionths of the plan's
+# currency, and null while they are unknown.
+plan_charges = Table(
+    "plan_charges",
+    metadata,
+    Column("session_id", Text, primary_key=True),
+    Column("plan", Text, nullable=False),
+    Column("valid_from", Text, nullable=False),
+    Column("terms", Text, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("amount_micros", BigInteger),
+    Column("billed_s", BigInteger),
+    Column("minutes_micros", BigInteger),
+    Column("per_call_micros", BigInteger, nullable=False),
+    Column("passed_on_micros", BigInteger),
+    Column("called_at", BigInteger, nullable=False),
+    Column("agent_id", Text),
+    Column("metadata_value", Text),
+    Column("caller_id", Text, nullable=False),
+    Column("event_id", Text, nullable=False),
+    Column("received_at", BigInteger, nullable=False),
+    ForeignKeyConstraint(["terms"], ["plan_terms.digest"], name="fk_plan_charges_plan_terms"),
+    Index(None, "called_at"),
+)
+
 transcripts = Table(
     "transcripts",
     metadata,
@@ -198,6 +233,7 @@ transcript_function_calls = Table(
     Column("name", Text, nullable=False),
     Column("params", Text),
     Column("result", Text),
+    Column("turns_before", Integer),
     _of_transcript("fk_transcript_function_calls_transcripts"),
 )
 

@@ -16,10 +16,12 @@ from consumers.database import clean_text
 from consumers.revisions import Revision
 from consumers.rows import among, insert_rows
 from consumers.tables import transcript_function_calls, transcript_turns, transcripts
+from consumers.weaving import PlacedCall, placed
 from schemas.caller import Caller
-from schemas.chat import Chat, FunctionCall, FunctionCalls, State, Turn
+from schemas.chat import Chat, FunctionCalls, State, Turn
 from schemas.derived import TranscriptReady
 from schemas.event import TRANSCRIBED, Record
+from schemas.function_calls import FunctionCall, Mention
 from schemas.status import CallStatus
 from schemas.topics import CALLS_ENDED, TRANSCRIPTS_READY, Topic
 
@@ -47,10 +49,14 @@ class Account(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Transcript(msgspec.Struct, frozen=True):
-    """What is known of a call after `history`, whose last revision is the last one that changed it."""
+    """What is known of a call after `history`, whose last revision is the last one that changed it.
+
+    `calls` are those of its functions and of its chat together, each at its place.
+    """
 
     account: Account
     history: Sequence[Revision]
+    calls: tuple[PlacedCall, ...]
 
     @property
     def source(self) -> Revision:
@@ -106,17 +112,24 @@ def _chat(call: EndedCall) -> Chat:
         chat = call.body.chat_turns()
     except RecursionError:  # parts of parts of parts: deeper than a transcript can be
         return Chat("unreadable")
-    if len(chat.turns) > MAX_TURNS:
+    if len(chat.turns) > MAX_TURNS or len(chat.mentions) > MAX_TURNS:
         return Chat("unreadable")
-    return Chat(chat.state, tuple(Turn(t.role, clean_text(t.text), _clean(t.original_role)) for t in chat.turns))
+    return Chat(
+        chat.state,
+        tuple(Turn(it.role, clean_text(it.text), _clean(it.original_role)) for it in chat.turns),
+        tuple(Mention(it.position, _cleaned(it.call), it.is_result) for it in chat.mentions),
+    )
 
 
 def _functions(call: EndedCall) -> FunctionCalls:
     functions = call.body.functions()
     if len(functions.calls) > MAX_TURNS:
         return FunctionCalls("unreadable")
-    cleaned = (FunctionCall(clean_text(it.name), _clean(it.params), _clean(it.result)) for it in functions.calls)
-    return FunctionCalls(functions.state, tuple(cleaned))
+    return FunctionCalls(functions.state, tuple(map(_cleaned, functions.calls)))
+
+
+def _cleaned(call: FunctionCall) -> FunctionCall:
+    return FunctionCall(clean_text(call.name), _clean(call.params), _clean(call.result), _clean(call.id))
 
 
 def _clean(text: str | None) -> str | None:
@@ -131,7 +144,7 @@ def transcript_of(history: Sequence[Revision]) -> Transcript:
         together = _together(account, _account.decode(revision.content))
         if together != account:
             account, changed_at = together, position
-    return Transcript(account, history[:changed_at])
+    return Transcript(account, history[:changed_at], placed(account.chat, account.functions.calls))
 
 
 def _together(before: Account, after: Account) -> Account:
@@ -174,11 +187,9 @@ def _rows(session_id: str, transcript: Transcript) -> _Rows:
         "original_chat": account.original_chat,
         "turns": len(account.chat.turns),
         "function_calls_state": account.functions.state,
-        "function_calls": len(account.functions.calls),
+        "function_calls": len(transcript.calls),
     }
-    return _Rows(
-        head, list(_numbered(session_id, account.chat.turns)), list(_numbered(session_id, account.functions.calls))
-    )
+    return _Rows(head, list(_numbered(session_id, account.chat.turns)), list(_numbered(session_id, transcript.calls)))
 
 
 def _numbered(session_id: str, items: Iterable[msgspec.Struct]) -> Iterator[_Row]:
@@ -197,7 +208,7 @@ def _event(session_id: str, transcript: Transcript) -> outbox.OutboxEvent:
         source_event_id=source.event_id,
         state=account.chat.state,
         turns=len(account.chat.turns),
-        function_calls=len(account.functions.calls),
+        function_calls=len(transcript.calls),
     )
     return outbox.OutboxEvent(
         topic=TRANSCRIPTS_READY,

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from schemas.caller import CallerIdentity
+from schemas.own_numbers import split_own_numbers
 from schemas.topics import MAX_MESSAGE_BYTES
 
 PREFIX = "RINGLOG_"
@@ -54,11 +55,17 @@ def _host_port(addresses: list[str]) -> list[str]:
     return addresses
 
 
+def _own_numbers(entries: list[str]) -> list[str]:
+    split_own_numbers(entries)
+    return entries
+
+
 def _servers(servers: str) -> str:
     return ",".join(_host_port(_words(servers)))
 
 
 Words = Annotated[list[str], NoDecode, BeforeValidator(_words)]
+OwnNumbers = Annotated[list[str], NoDecode, BeforeValidator(_words), AfterValidator(_own_numbers)]
 Keys = Annotated[dict[str, SecretStr], NoDecode, BeforeValidator(_keys)]
 Servers = Annotated[str, AfterValidator(_servers)]
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
@@ -82,7 +89,7 @@ class Settings(BaseSettings):
     # Webhooks
     max_body_bytes: int = Field(8 * 1024 * 1024, ge=1024, le=8 * 1024 * 1024)
     prompts_dir: Path | None = None
-    own_numbers: Words = []
+    own_numbers: OwnNumbers = []
     default_region: Annotated[str | None, Field(pattern="^[A-Z]{2}$")] = None
     caller_metadata_key: str | None = None
 
@@ -104,6 +111,9 @@ class Settings(BaseSettings):
 
     # Consumers
     dead_letter_share: float = Field(0.05, ge=0, le=1)
+
+    # Billing
+    billing_plans: Path | None = None
 
     # Where things are kept
     data_dir: Path = Path("ringlog-data")

@@ -5,6 +5,16 @@ from typing import Any, Literal
 
 import msgspec
 
+from schemas.function_calls import (
+    MAX_DEPTH,
+    FunctionCall,
+    Mention,
+    function_call_of,
+    is_part,
+    json_text,
+    may_tell_of_calls,
+    mentions_in,
+)
 from schemas.lenient import NULL, UNREADABLE, nests_deeper
 
 # literal_eval builds a syntax tree some hundred times the size of its text: a longer one is not parsed.
@@ -13,9 +23,6 @@ MAX_PYTHON_REPR_LENGTH = 256 * 1024
 # As text: nothing, and the ways in which JSON and Python write that.
 _NOTHING = frozenset(("", "null", "None"))
 
-# A chat nests four deep, a function's parameters some more. What nests like this is an attack, or broken.
-MAX_DEPTH = 64
-
 State = Literal["ok", "none", "unreadable"]
 
 ROLES = {
@@ -23,11 +30,14 @@ ROLES = {
     "human": "user",
     "caller": "user",
     "customer": "user",
+    "client": "user",
     "assistant": "agent",
     "agent": "agent",
     "ai": "agent",
     "bot": "agent",
+    "model": "agent",
     "system": "system",
+    "developer": "system",
     "tool": "tool",
     "function": "tool",
 }
@@ -42,18 +52,14 @@ class Turn(msgspec.Struct, frozen=True):
 
 
 class Chat(msgspec.Struct, frozen=True):
-    """`none`: nothing was sent. `unreadable`: something was, and it is no chat; the event has it as it came."""
+    """`none`: nothing was sent. `unreadable`: something was, and it is no chat; the event has it as it came.
+
+    `mentions`: where the turns tell of function calls, in their order.
+    """
 
     state: State
     turns: tuple[Turn, ...] = ()
-
-
-class FunctionCall(msgspec.Struct, frozen=True):
-    """An external function that the agent invoked; `params` and `result` as JSON text, None when not sent."""
-
-    name: str
-    params: str | None = None
-    result: str | None = None
+    mentions: tuple[Mention, ...] = ()
 
 
 class FunctionCalls(msgspec.Struct, frozen=True):
@@ -66,7 +72,14 @@ def chat_of(raw: msgspec.Raw = NULL) -> Chat:
     state, items = _list_of(raw)
     if state != "ok":
         return Chat(state)
-    return Chat("ok", tuple(_turn(item) for item in items))
+    turns = tuple(_turn(item) for item in items)
+    mentions = (
+        mention
+        for position, (item, turn) in enumerate(zip(items, turns, strict=True))
+        if turn.role == "tool" or may_tell_of_calls(item)
+        for mention in mentions_in(item, position, of_a_tool=turn.role == "tool")
+    )
+    return Chat("ok", turns, tuple(mentions))
 
 
 def function_calls_of(raw: msgspec.Raw = NULL) -> FunctionCalls:
@@ -74,7 +87,7 @@ def function_calls_of(raw: msgspec.Raw = NULL) -> FunctionCalls:
     state, items = _list_of(raw)
     if state != "ok":
         return FunctionCalls(state)
-    return FunctionCalls("ok", tuple(_function_call(item) for item in items))
+    return FunctionCalls("ok", tuple(function_call_of(item) for item in items))
 
 
 def _list_of(raw: msgspec.Raw) -> tuple[State, list[Any]]:
@@ -118,7 +131,7 @@ def _json_like(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_json_like(inner) for inner in value]
     if isinstance(value, set):
-        return sorted((_json_like(inner) for inner in value), key=_json)  # its own order differs in every process
+        return sorted((_json_like(inner) for inner in value), key=json_text)  # its own order differs in every process
     return value if value is None or isinstance(value, int | float) else repr(value)  # a complex number, an ellipsis
 
 
@@ -128,32 +141,23 @@ def _turn(item: Any) -> Turn:
     sent = item.get("role")
     original = sent if isinstance(sent, str) else None
     role = ROLES.get((original or "").strip().lower(), "other")
-    return Turn(role, _text(item.get("content")), original)
+    content = item.get("content")
+    return Turn(role, _text(item.get("text") if content is None else content), original)
 
 
 def _text(content: Any) -> str:
-    """Content may be text, a list of parts (`{"type": "text", "text": ...}`), null, or anything else."""
-    if content is None:
+    """Content may be text, a list of parts (`{"type": "text", "text": ...}`), null, or anything else.
+
+    A part that is a function call is a `Mention`, and no text; one that is its result has a content of its own.
+    """
+    if content is None or is_part(content, "tool_use"):
         return ""
+    if is_part(content, "tool_result"):
+        return _text(content.get("content"))
     if isinstance(content, str):
         return content
     if isinstance(content, list):
         return "\n".join(filter(None, (_text(part) for part in content)))
     if isinstance(content, dict) and isinstance(content.get("text"), str):
         return str(content["text"])
-    return _json(content)
-
-
-def _function_call(item: Any) -> FunctionCall:
-    if not isinstance(item, dict):
-        return FunctionCall("unknown", params=_json(item))
-    name = item.get("name")
-    return FunctionCall(
-        name if isinstance(name, str) and name else "unknown",
-        _json(item["params"]) if item.get("params") is not None else None,
-        _json(item["result"]) if item.get("result") is not None else None,
-    )
-
-
-def _json(value: Any) -> str:
-    return msgspec.json.encode(value, order="deterministic").decode()
+    return json_text(content)

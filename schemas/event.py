@@ -41,6 +41,12 @@ MAX_SESSION_ID_CHARACTERS = 256
 ReceivedAt = Annotated[int, msgspec.Meta(ge=0, le=MAX_TIMESTAMP_S * 1_000_000)]
 
 
+DECIDED_BY = (
+    "Why the direction is this one: own-number, both-own, neither-own, from-by-default, no-numbers; null in events that"
+    " are older than this member. Other words may come."
+)
+
+
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The value of an event in `calls.prefetch` and `calls.ended`.
 
@@ -54,6 +60,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     agent_id: str | None
     caller: Caller
     direction: Direction
+    decided_by: Annotated[str | None, msgspec.Meta(description=DECIDED_BY)] = None
     recovered: bool = False
     body: msgspec.Raw
 

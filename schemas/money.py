@@ -42,6 +42,20 @@ def micros_of_literal(literal: str) -> int:
     return micros
 
 
+def exact_micros_of_literal(literal: str) -> int:
+    """For prices that people set: one that would have to be rounded is a mistake of theirs. Raises `MoneyError`."""
+    micros = micros_of_literal(literal)
+    if Decimal(literal) != Decimal(micros).scaleb(-6):
+        raise MoneyError(f"{literal!r} has more than six decimals")
+    return micros
+
+
+def divided(numerator: int, denominator: int) -> int:
+    """To an integer, half to even. `denominator` is positive."""
+    quotient, rest = divmod(numerator, denominator)
+    return quotient + (2 * rest > denominator or (2 * rest == denominator and quotient % 2 == 1))
+
+
 def micros_of_json(raw: msgspec.Raw | bytes) -> int | None:
     """The amount in one JSON value: a number, a number in a string, or `null`, which is unknown and not zero."""
     text = bytes(raw).strip()

@@ -54,7 +54,7 @@ class EndedCalls:
         if len(session_id) > MAX_SESSION_ID_CHARACTERS:
             raise Unacceptable("session-too-long", SESSION_TOO_LONG)
         voip_from, voip_to = (phone_number(call.voip.from_), phone_number(call.voip.to)) if call.voip else (None, None)
-        caller, direction = self._identity.identify(session_id, voip_from, voip_to, call.metadata_map)
+        caller, direction, decided_by = self._identity.identify(session_id, voip_from, voip_to, call.metadata_map)
         self._redact(members, session_id)
         id_ = event_id(RECOVERED if recovered else ENDED, session_id, received)
         now = self._clock()
@@ -65,6 +65,7 @@ class EndedCalls:
             agent_id=identifier(call.agent_id),
             caller=caller,
             direction=direction,
+            decided_by=decided_by,
             recovered=recovered,
             body=msgspec.Raw(msgspec.json.encode(members)),
         )

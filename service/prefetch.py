@@ -82,7 +82,7 @@ class PrefetchWebhook:
             self._quarantine.keep_soon(WEBHOOK, "too-large", str(error), received)
             return EMPTY, None
         session_id = (query.session_id or "").strip()
-        caller, direction = self._identity.identify(session_id, query.from_, query.to, query.metadata)
+        caller, direction, decided_by = self._identity.identify(session_id, query.from_, query.to, query.metadata)
         profile = self._reader.get(caller.id)
         if profile is None:
             self._unknown.inc()
@@ -105,6 +105,7 @@ class PrefetchWebhook:
             agent_id=query.agent_id,
             caller=caller,
             direction=direction,
+            decided_by=decided_by,
             body=_body(query),
         )
         key = caller.id.encode()

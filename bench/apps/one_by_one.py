@@ -14,7 +14,7 @@ import psycopg
 import uvloop
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from consumers.billing import bill_of
+from consumers.bills import bill_of
 from consumers.calls import EndedCall, ended_call
 from consumers.transcripts import account_of
 from runtime.kafka import record_of

@@ -25,10 +25,13 @@ def chat_invalid_json(story: Story) -> None:
 
 
 def chat_items_odd(story: Story) -> None:
-    """No content, null content beside tool calls, content in parts, and roles that the page doesn't know."""
+    """No content, null content beside tool calls, content in parts, and roles that the page doesn't know.
+
+    The call that only the chat tells of comes after those of `function_calls`.
+    """
     story.body["chat"] = [
         {"role": "assistant"},
-        {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "function": {"name": "find_slot"}}]},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "function": {"name": "look_around"}}]},
         {"role": "tool", "content": "10:30", "tool_call_id": "1"},
         {"role": "user", "content": [{"type": "text", "text": "half past ten?"}]},
         {"role": "narrator", "content": "a dog barks"},
@@ -41,6 +44,7 @@ def chat_items_odd(story: Story) -> None:
         ("user", "half past ten?"),
         ("other", "a dog barks"),
     ]
+    story.books.function_calls.append(FunctionCall("look_around", None, None))
 
 
 def chat_with_nul(story: Story) -> None:

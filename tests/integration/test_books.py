@@ -230,7 +230,7 @@ def test_a_call_is_one_bill_and_one_transcript(engine: Engine) -> None:
             ("s", id_, at, "-agent", "c0ffee", *("user-ended",) * 2, started, 31_250, "ok", None, 2, "ok", 1),
         ],
         "transcript_turns": [("s", 0, "user", "user", "Is it open?"), ("s", 1, "agent", "assistant", "Until nine.")],
-        "transcript_function_calls": [("s", 0, "hours", '{"day":"monday"}', None)],
+        "transcript_function_calls": [("s", 0, "hours", '{"day":"monday"}', None, None)],
     }
     (charged,) = told(engine, "billing", Charged)
     assert (charged.source_event_id, charged.kind, charged.total_micros, charged.caller) == (

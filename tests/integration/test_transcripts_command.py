@@ -7,8 +7,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.transcripts import app
+from consumers.conversations import read
 from consumers.database import migrate, open_engine, read_only
-from consumers.search import find, read
+from consumers.search import find
 from consumers.transcripts import Transcripts
 from runtime.settings import Settings, load_settings
 from tests.ended_calls import ended
@@ -28,6 +29,19 @@ CALLS = [
                 {"role": "user", "content": "mail me@example.com"},
             ],
             "function_calls": [{"name": "hours", "params": {"day": "monday"}, "result": 9}],
+        },
+    ),
+    ended(
+        "woven",
+        2,
+        {
+            "chat": [
+                {"role": "user", "content": "Thursday?"},
+                {"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "hours", "arguments": "{}"}}]},
+                {"role": "tool", "tool_call_id": "1", "content": "from ten"},
+                {"role": "assistant", "content": "From ten."},
+            ],
+            "function_calls": [{"name": "hang_up"}, {"name": "hours", "params": {"day": "thursday"}, "result": "ten"}],
         },
     ),
     ended("broken", 3, {"chat": "[{broken", "function_calls": 5}),
@@ -146,7 +160,22 @@ def test_show_prints_json(books: Settings) -> None:
     shown = msgspec.json.decode(ringlog(books, "show", "--json", "late").stdout)
     assert (shown["session_id"], shown["chat_state"], shown["received_at"] % 1000) == ("late", "ok", 2)
     assert shown["turns"][1] == {"role": "user", "text": "mail me@example.com", "original_role": "user"}
-    assert shown["function_calls"] == [{"name": "hours", "params": '{"day":"monday"}', "result": "9"}]
+    call = {"name": "hours", "params": '{"day":"monday"}', "result": "9", "turns_before": None}
+    assert shown["function_calls"] == [call]
+
+
+def test_show_weaves_in_the_calls_whose_place_is_known(books: Settings) -> None:
+    assert ringlog(books, "show", "woven").stdout.splitlines()[3:] == [
+        "  user  Thursday?",
+        " agent  ",
+        'called  hours({"day":"thursday"}) -> "ten"',
+        "  tool  from ten",
+        " agent  From ten.",
+        "",
+        "called  hang_up()",
+    ]
+    shown = msgspec.json.decode(ringlog(books, "show", "--json", "woven").stdout)
+    assert [(it["name"], it["turns_before"]) for it in shown["function_calls"]] == [("hang_up", None), ("hours", 2)]
 
 
 def test_reading_back_is_what_was_stored(books: Settings) -> None:

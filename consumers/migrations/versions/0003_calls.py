@@ -11,8 +11,8 @@ depends_on = None
 _WHOLE_CALLS = """
 CREATE VIEW calls AS
 SELECT
-    l.session_id, l.caller_id, l.agent_id, l.direction, l.prefetched_at, l.ended_at, l.recovered, l.started_at,
-    l.duration_ms, l.status, l.original_status,
+    l.session_id, l.caller_id, l.agent_id, l.direction, l.decided_by, l.prefetched_at, l.ended_at, l.recovered,
+    l.started_at, l.duration_ms, l.status, l.original_status,
     (SELECT CAST(sum(b.amount_micros) AS BIGINT) FROM billing_entries b WHERE b.session_id = l.session_id)
         AS billed_micros,
     t.chat_state AS transcript,
@@ -33,6 +33,7 @@ def upgrade() -> None:
         sa.Column("caller_id", sa.Text, nullable=False),
         sa.Column("agent_id", sa.Text),
         sa.Column("direction", sa.Text, nullable=False),
+        sa.Column("decided_by", sa.Text),
         sa.Column("prefetched_at", sa.BigInteger),
         sa.Column("ended_at", sa.BigInteger),
         sa.Column("recovered", sa.Boolean, nullable=False),

@@ -1,15 +1,20 @@
 """What a session's revisions post. No database: the entries follow from the revisions alone."""
 
+from collections import Counter
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from consumers.billing import Posting, bill_of, encoded, postings_of
+from consumers.billing import Posting, postings_of
+from consumers.bills import bill_of, encoded
 from consumers.calls import MAX_NAME_LENGTH, ended_call
 from consumers.contract import UnreadableEvent
 from schemas.event import ENDED, MAX_SESSION_ID_CHARACTERS, headers_of
+from schemas.money import credits_text
 from tests.ended_calls import ended
 
 STT = {"type": "stt", "provider": "millis", "credit": 0.0043}
@@ -28,6 +33,26 @@ def plain(postings: list[Posting]) -> list[tuple[str, dict[str, int], int]]:
 
 def test_a_known_cost_is_charged_by_type_and_provider() -> None:
     assert plain(posted([TTS, STT])) == [("charge", {"stt": 4_300, "tts": 30_000}, 34_300)]
+
+
+COSTS = st.none() | st.dictionaries(
+    st.tuples(st.sampled_from(["stt", "tts", "s\0"]), st.sampled_from(["a", "b"])), st.integers(-(10**15), 10**15)
+)
+
+
+@given(st.lists(COSTS, max_size=6))
+def test_the_entries_add_up_to_the_last_known_cost_whatever_the_history(history: list[Any]) -> None:
+    def items(cost: dict[tuple[str, str], int]) -> list[dict[str, str]]:
+        return [{"type": t, "provider": p, "credit": credits_text(micros)} for (t, p), micros in cost.items()]
+
+    found = posted(*(None if cost is None else items(cost) for cost in history))
+    sums: Counter[tuple[str, str]] = Counter()
+    for posting in found:
+        for entry in posting.entries:
+            sums[entry.type.replace("\ufffd", "\0"), entry.provider] += entry.amount_micros
+        assert posting.total_micros == sum(sums.values())
+    last: dict[Any, int] = next((cost for cost in reversed(history) if cost is not None), {})
+    assert {key: micros for key, micros in sums.items() if micros} == {key: m for key, m in last.items() if m}
 
 
 def test_an_unknown_cost_posts_nothing_and_takes_nothing_away() -> None:

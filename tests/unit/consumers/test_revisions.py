@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, delete, select
 
-from consumers.revisions import Revision, record
+from consumers.revisions import Revision, every, of_session, record
 from consumers.tables import revisions, sessions
 
 Seen = Mapping[str, Sequence[Revision]]
@@ -44,6 +44,15 @@ def test_a_repeated_id_keeps_its_earliest_time(engine: Engine) -> None:
 def test_revisions_of_the_same_time_are_ordered_by_id(engine: Engine) -> None:
     c = Revision("c", 1, b"C")
     assert recorded(engine, {"s": [c, A]}) == {"s": [A, c]}
+
+
+def test_what_was_recovered_comes_first_however_it_is_looked_at(engine: Engine) -> None:
+    recovered = Revision("r", 9, b"R", recovered=True)
+    assert recorded(engine, {"s": [A]}) == {"s": [A]}
+    assert recorded(engine, {"s": [recovered]}) == {"s": [recovered, A]}
+    with engine.connect() as tx:
+        assert of_session(tx, "billing", "s") == [recovered, A]
+        assert list(every(tx, "billing")) == [("s", [recovered, A])]
 
 
 def test_consumers_do_not_see_each_others(engine: Engine) -> None:

@@ -1,5 +1,6 @@
 """What a session's revisions say together. No database: a transcript follows from the revisions alone."""
 
+import itertools
 from typing import Any
 
 import msgspec
@@ -7,7 +8,8 @@ import pytest
 
 from consumers.calls import ended_call
 from consumers.transcripts import MAX_TURNS, Account, Transcript, account_of, encoded, transcript_of
-from schemas.chat import FunctionCall, Turn
+from schemas.chat import Turn
+from schemas.function_calls import FunctionCall
 from tests.ended_calls import ended
 
 HELLO = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi!"}]
@@ -83,6 +85,35 @@ def test_more_turns_than_a_conversation_has_are_unreadable() -> None:
     assert too_many.original_chat is not None
 
 
+def test_more_calls_in_a_chat_than_a_conversation_has_are_unreadable() -> None:
+    calls = [{"function": {"name": "f"}}] * (MAX_TURNS + 1)
+    assert account({"chat": [{"role": "assistant", "tool_calls": calls[1:]}]}).chat.state == "ok"
+    assert account({"chat": [{"role": "assistant", "tool_calls": calls}]}).chat.state == "unreadable"
+
+
+def test_texts_of_calls_in_a_chat_become_what_both_databases_can_hold() -> None:
+    told = "[{'role': 'ai', 'tool_calls': [{'name': 'a\\x00', 'id': 'i\\ud800', 'arguments': '\"\\ud800\"'}]}]"
+    (mention,) = account({"chat": told}).chat.mentions
+    assert mention.call == FunctionCall("a\ufffd", '"\ufffd"', None, "i\ufffd")
+
+
+def test_the_chat_of_one_revision_gives_the_calls_of_another_their_places() -> None:
+    talk = [{"role": "user", "content": "?"}, {"role": "tool", "name": "book", "content": "ok"}]
+    calls = [{"name": "cancel"}, {"name": "book", "params": {"at": 9}}]
+    chat_first, calls_first = (
+        together(*bodies) for bodies in itertools.permutations([{"chat": talk}, {"function_calls": calls}])
+    )
+    assert chat_first.calls == calls_first.calls
+    assert [(it.name, it.turns_before) for it in chat_first.calls] == [("cancel", None), ("book", 1)]
+    assert [it.turns_before for it in together({"function_calls": calls}).calls] == [None, None]
+
+
+def test_a_revision_that_only_tells_of_a_call_changes_the_transcript() -> None:
+    talk = {"role": "assistant", "content": "One moment."}
+    revised = together({"chat": [talk]}, {"chat": [{**talk, "tool_calls": [{"name": "book"}]}]})
+    assert (len(revised.history), [it.name for it in revised.calls]) == (2, ["book"])
+
+
 def test_texts_become_what_both_databases_can_hold() -> None:
     chat = "[{'role': 'us\\x00er', 'content': 'a\\ud800b\\x00'}]"
     said = account({"chat": chat, "call_status": "o\0dd", "function_calls": "[{'name': 'f\\x00', 'params': '\\x00'}]"})
@@ -125,3 +156,12 @@ def test_an_empty_chat_is_something_said() -> None:
 def test_the_source_is_the_last_revision_that_changed_something() -> None:
     assert len(together({"chat": HELLO}, {"chat": repr(HELLO)}, {}).history) == 1
     assert len(together({}, {"chat": HELLO}, {"chat": HELLO}).history) == 2
+
+
+def test_what_was_kept_before_chats_told_of_calls_is_read() -> None:
+    """Its content lies in the table of revisions, without the members that came later."""
+    call = ended_call(ended("s", 0, {"chat": HELLO, "function_calls": [{"name": "book"}]}))
+    old = msgspec.msgpack.decode(encoded(account_of(call)))
+    chat, functions = old[5], old[7]
+    del chat["mentions"], functions["calls"][0]["id"]
+    assert transcript_of([call.revision(encoded(old))]).account == account_of(call)

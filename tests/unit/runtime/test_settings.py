@@ -74,6 +74,25 @@ def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.bootstrap_servers == "a:1,b:2,[::1]:3"
 
 
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("+1*", "'+1*' may be every number of a country; write at least 4 digits before the *"),
+        ("+15551234567,agents", "'agents' is no number; write +15551234567, or +1555000* for all that begin so"),
+    ],
+)
+def test_a_wrong_own_number_is_one_sentence(monkeypatch: pytest.MonkeyPatch, said: str, reason: str) -> None:
+    assert refusal(monkeypatch, RINGLOG_OWN_NUMBERS=said) == (
+        f"RINGLOG_OWN_NUMBERS is wrong: {reason} (it says {said!r})."
+    )
+
+
+def test_own_numbers_may_be_patterns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RINGLOG_OWN_NUMBERS", "+1555000*")
+    identity = load_settings(identity_key="a" * 16).identity()
+    assert identity.identify("s", "+15550001234", "+14155550199", dict)[0].number == "+14155550199"
+
+
 def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PORT", "PROMPTS_DIR", "KAFKA_BOOTSTRAP_SERVERS", "OPS_KEY", "WEBHOOK_KEYS"):
         monkeypatch.setenv(f"RINGLOG_{name}", "")

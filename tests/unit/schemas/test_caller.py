@@ -22,14 +22,14 @@ in_germany = CallerIdentity(KEY, default_region="DE")
 
 
 def test_the_caller_is_from_when_no_own_number_is_known() -> None:
-    caller, direction = plain.identify("s1", CUSTOMER, OWN, dict)
-    assert (caller.kind, caller.number, direction) == ("phone", CUSTOMER, "unknown")
+    caller, *decision = plain.identify("s1", CUSTOMER, OWN, dict)
+    assert (caller.kind, caller.number, decision) == ("phone", CUSTOMER, ["unknown", "from-by-default"])
 
 
 def test_both_readings_of_the_providers_pages_give_the_same_caller() -> None:
     inbound, outbound = with_own.identify("s1", CUSTOMER, OWN, dict), with_own.identify("s2", OWN, CUSTOMER, dict)
     assert inbound[0] == outbound[0] == Caller(with_own.id_of_number(CUSTOMER), "phone", CUSTOMER)
-    assert (inbound[1], outbound[1]) == ("inbound", "outbound")
+    assert (inbound[1:], outbound[1:]) == (("inbound", "own-number"), ("outbound", "own-number"))
 
 
 def test_the_query_and_the_body_give_the_same_caller() -> None:
@@ -40,10 +40,25 @@ def test_the_query_and_the_body_give_the_same_caller() -> None:
     assert query == body
 
 
-@pytest.mark.parametrize("numbers", [(OWN, OWN), (CUSTOMER, "+4930123456")])
-def test_both_or_neither_of_our_own_leave_the_direction_unknown(numbers: tuple[str, str]) -> None:
-    caller, direction = with_own.identify("s1", *numbers, dict)
-    assert (caller.number, direction) == (numbers[0], "unknown")
+@pytest.mark.parametrize(
+    ("from_", "to", "caller", "decision"),
+    [
+        (OWN, OWN, OWN, ("unknown", "both-own")),
+        (CUSTOMER, "+4930123456", CUSTOMER, ("unknown", "neither-own")),
+        (CUSTOMER, None, CUSTOMER, ("unknown", "neither-own")),
+        # `to` alone, and not known as ours: it may be a number of ours that nobody told us, and no caller's.
+        (None, CUSTOMER, None, ("unknown", "neither-own")),
+        (None, OWN, None, ("inbound", "own-number")),
+        (OWN, None, None, ("outbound", "own-number")),
+        ("anonymous", OWN, None, ("inbound", "own-number")),
+        (None, None, None, ("web", "no-numbers")),
+    ],
+)
+def test_every_decision_has_its_reason(
+    from_: str | None, to: str | None, caller: str | None, decision: tuple[str, str]
+) -> None:
+    found, *decided = with_own.identify("s1", from_, to, dict)
+    assert (found.number, tuple(decided)) == (caller, decision)
 
 
 @pytest.mark.parametrize(
@@ -138,8 +153,8 @@ STRANGERS = [
 
 @pytest.mark.parametrize("number", STRANGERS)
 def test_strangers_never_share_a_profile(number: str) -> None:
-    one, _ = plain.identify("s1", number, OWN, dict)
-    other, _ = plain.identify("s2", number, OWN, dict)
+    one, *_ = plain.identify("s1", number, OWN, dict)
+    other, *_ = plain.identify("s2", number, OWN, dict)
     assert (one.kind, one.number) == ("session", None)
     assert one.id != other.id
 
@@ -149,14 +164,14 @@ def test_strangers_never_share_a_profile(number: str) -> None:
 )
 def test_a_web_session_without_its_key_is_its_session(metadata: dict[str, object]) -> None:
     identity = CallerIdentity(KEY, metadata_key="user")
-    caller, direction = identity.identify("s1", None, None, lambda: metadata)
+    caller, direction, _ = identity.identify("s1", None, None, lambda: metadata)
     assert (caller, direction) == (plain.identify("s1", None, None, dict)[0], "web")
     assert caller.kind == "session"
 
 
 def test_a_metadata_key_names_web_callers() -> None:
     identity = CallerIdentity(KEY, metadata_key="user")
-    one, direction = identity.identify("s1", None, None, lambda: {"user": " 42 "})
+    one, direction, _ = identity.identify("s1", None, None, lambda: {"user": " 42 "})
     assert (one.kind, one.number, direction) == ("metadata", None, "web")
     assert identity.identify("s2", None, None, lambda: {"user": 42})[0] == one
     assert identity.identify("s3", CUSTOMER, None, lambda: {"user": 42})[0].kind == "phone"  # a number goes first
@@ -184,7 +199,7 @@ def test_the_id_is_keyed_and_tells_nobody_the_number() -> None:
 @given(st.text(), st.one_of(st.none(), st.text()), st.one_of(st.none(), st.text()))
 def test_no_text_raises(session: str, from_: str | None, to: str | None) -> None:
     for identity in (plain, with_own, in_germany):
-        caller, _ = identity.identify(session, from_, to, dict)
+        caller, *_ = identity.identify(session, from_, to, dict)
         assert (caller.number is not None) == (caller.kind == "phone")
 
 

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from schemas.chat import (
     MAX_PYTHON_REPR_LENGTH,
     Chat,
-    FunctionCall,
     FunctionCalls,
     Turn,
     chat_of,
     function_calls_of,
 )
+from schemas.function_calls import FunctionCall
 
 TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
 CHAT = Chat("ok", (Turn("user", "Hi", "user"), Turn("agent", "Hello", "assistant")))
@@ -73,12 +73,43 @@ def test_an_empty_list_is_a_chat_in_which_nothing_was_said() -> None:
             Turn("user", 'a\nb\n{"type":"image"}', "user"),
         ),
         ({"role": "assistant", "content": None, "tool_calls": [{"id": 1}]}, Turn("agent", "", "assistant")),
+        ({"role": "user", "text": "said so"}, Turn("user", "said so", "user")),
+        ({"role": "user", "content": "this", "text": "not this"}, Turn("user", "this", "user")),
+        ({"role": "user", "content": ""}, Turn("user", "", "user")),
+        ({"role": "user", "content": []}, Turn("user", "", "user")),
+        ({"role": "user", "content": 5}, Turn("user", "5", "user")),
+        ({"role": "user", "content": False}, Turn("user", "false", "user")),
+        ({"role": "user", "content": {"type": "text", "text": "a"}}, Turn("user", "a", "user")),
+        ({"role": "user", "content": {"text": 5}}, Turn("user", '{"text":5}', "user")),
+        ({}, Turn("other", "")),
+        (["a", ["b"]], Turn("other", "a\nb")),
+        (5, Turn("other", "5")),
         ("only text", Turn("other", "only text")),
         (None, Turn("other", "")),
     ],
 )
 def test_odd_turns_stay_turns(item: object, turn: Turn) -> None:
-    assert chat_of(raw([item])) == Chat("ok", (turn,))
+    chat = chat_of(raw([item]))
+    assert (chat.state, chat.turns) == ("ok", (turn,))
+
+
+@pytest.mark.parametrize(
+    ("sent", "role"),
+    [
+        *[(sent, "user") for sent in ("user", "User", " USER\n", "human", "caller", "Customer", "client")],
+        *[(sent, "agent") for sent in ("assistant", "Assistant", "agent", "AI", "bot", "model")],
+        *[(sent, "system") for sent in ("system", "System", "developer")],
+        *[(sent, "tool") for sent in ("tool", "Tool", "function")],
+        *[(sent, "other") for sent in ("", "user2", "narrator", "assistants", "us er", "\u0000user")],
+    ],
+)
+def test_roles_are_normalised_and_stay_as_they_were_sent(sent: str, role: str) -> None:
+    assert chat_of(raw([{"role": sent, "content": "x"}])).turns == (Turn(role, "x", sent),)
+
+
+@pytest.mark.parametrize("sent", [None, 7, True, ["user"], {"name": "user"}])
+def test_a_role_that_is_no_text_is_another(sent: object) -> None:
+    assert chat_of(raw([{"role": sent, "content": "x"}])).turns == (Turn("other", "x"),)
 
 
 @pytest.mark.parametrize("sent", [CALLS, json.dumps(CALLS), repr(CALLS)])
@@ -93,6 +124,15 @@ def test_function_calls_with_json_or_python_quotes(sent: object) -> None:
         ({"name": "f", "params": {}, "result": None}, FunctionCall("f", "{}", None)),
         ({"params": [1]}, FunctionCall("unknown", "[1]")),
         ({"name": ""}, FunctionCall("unknown")),
+        ({"name": None}, FunctionCall("unknown")),
+        ({"name": ["f"], "result": []}, FunctionCall("unknown", None, "[]")),
+        ({"name": "f", "params": "x", "result": False}, FunctionCall("f", '"x"', "false")),
+        ({"name": "f", "params": '{"a":1}'}, FunctionCall("f", '"{\\"a\\":1}"')),  # a text, and it stays one
+        (
+            {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"b": 2, "a": 1}'}},
+            FunctionCall("f", '{"a":1,"b":2}', None, "1"),
+        ),
+        (None, FunctionCall("unknown", "null")),
         ("f()", FunctionCall("unknown", '"f()"')),
     ],
 )

@@ -57,6 +57,23 @@ def test_the_body_travels_verbatim() -> None:
     assert decode_envelope(value) == envelope()
 
 
+def test_an_event_from_before_there_was_a_reason_is_read() -> None:
+    # Written down: such events lie in topics for ever.
+    old = (
+        b'{"event_id":"e1","received_at":1,"session_id":"s1","agent_id":"-OmNNf485Na8Bw82RSfz","caller":{"id":"c1",'
+        b'"kind":"phone","number":"+14155550199"},"direction":"inbound","body":'
+        b'{"ts": 1729840680.886249, "unknown": [1.10]}}'
+    )
+    assert decode_envelope(old) == envelope()
+    assert decode_envelope(old).decided_by is None
+
+
+@pytest.mark.parametrize("word", ["own-number", "a-word-of-tomorrow"])
+def test_the_reason_of_the_direction_is_read_also_when_it_is_a_new_one(word: str) -> None:
+    said = msgspec.structs.replace(envelope(), decided_by=word)
+    assert decode_envelope(msgspec.json.encode(said)) == said
+
+
 @pytest.mark.parametrize("received_at", [-(10**17), -1, 32_503_680_000_000_001, 10**18, 10**30])
 def test_a_time_of_receipt_that_could_not_be_written_makes_an_event_unreadable(received_at: int) -> None:
     with pytest.raises(msgspec.ValidationError, match="received_at"):

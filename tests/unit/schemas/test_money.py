@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.money import MAX_MICROS, MICROS_PER_CREDIT, MoneyError, credits_text, micros_of_json, micros_of_literal
+from schemas.money import (
+    MAX_MICROS,
+    MICROS_PER_CREDIT,
+    MoneyError,
+    credits_text,
+    divided,
+    exact_micros_of_literal,
+    micros_of_json,
+    micros_of_literal,
+)
 
 literals = st.builds(
     lambda sign, whole, part, exponent: f"{sign}{whole}{part}{exponent}",
@@ -85,3 +94,16 @@ def test_text_for_people_is_exact(micros: int) -> None:
 @pytest.mark.parametrize(("micros", "text"), [(4300, "0.0043"), (0, "0"), (-1_500_000, "-1.5"), (30_000_000, "30")])
 def test_text_for_people(micros: int, text: str) -> None:
     assert credits_text(micros) == text
+
+
+@given(st.integers(-(10**30), 10**30), st.integers(1, 10**12))
+def test_a_quotient_is_rounded_half_to_even(numerator: int, denominator: int) -> None:
+    assert divided(numerator, denominator) == round(Fraction(numerator, denominator))
+
+
+def test_a_price_that_would_have_to_be_rounded_is_refused() -> None:
+    assert exact_micros_of_literal("0.120000000") == 120_000
+    assert exact_micros_of_literal("1e-6") == 1
+    for literal in ("0.0000001", "0.1234565", "1e-7"):
+        with pytest.raises(MoneyError, match="more than six decimals"):
+            exact_micros_of_literal(literal)

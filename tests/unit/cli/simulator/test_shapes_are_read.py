@@ -6,6 +6,7 @@ import pytest
 
 from cli.simulator.call import Call
 from cli.simulator.plan import Plan, Wish
+from consumers.weaving import placed
 from schemas.end_of_call import decode_end_of_call
 
 CALLS = [call for call in Plan(Wish(400, 0, 0.2, 0.6, 11), "http://127.0.0.1:8099") if call.books]
@@ -30,6 +31,7 @@ def test_a_body_is_read_as_the_books_must_say(call: Call) -> None:
     assert chat.state == books.chat_state
     assert [(turn.role, turn.text.replace("\0", "\ufffd")) for turn in chat.turns] == books.turns
     assert [
-        (it.name, json.loads(it.params or "null"), json.loads(it.result or "null")) for it in body.functions().calls
+        (it.name, json.loads(it.params or "null"), json.loads(it.result or "null"))
+        for it in placed(chat, body.functions().calls)
     ] == [(it.name, it.params, it.result) for it in books.function_calls]
     assert (body.recording_url is None) == (books.recording is None)
