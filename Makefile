@@ -10,10 +10,10 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 TESTBED ?= ../shared/testbed/docker
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check format bench bench-journal bench-books bench-memory lock clean
+.PHONY: help run test test-all check format bench bench-journal bench-books bench-memory bench-recordings lock clean
 
 help: ## What can be made
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 $(VENV)/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -28,17 +28,18 @@ run: $(VENV)/installed ## Everything on this machine: Kafka, the service, the co
 	@exec $(BIN)/ringlog up
 
 test: $(VENV)/installed ## The tests, against a real broker and a real PostgreSQL; needs only Python
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not containers and not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not containers and not slow and not s3" $(PYTEST_ARGS)
 
 # The equipment is copied because read-only files would be read-only inside of the images, too.
-test-all: $(VENV)/installed ## What `make test` leaves out: containers, long faults
+test-all: $(VENV)/installed ## What `make test` leaves out: containers, S3, long faults
 	@set -e; \
 	if [ -d $(TESTBED) ]; then \
 		tools=$$(mktemp -d); cp -r $(TESTBED)/. $$tools; chmod -R u+w $$tools; \
 		export DOCKER_HOST="$$($$tools/ensure-docker)"; \
-		$$tools/kafka-image >/dev/null; $$tools/postgres-image >/dev/null; rm -rf $$tools; \
+		$$tools/kafka-image >/dev/null; $$tools/postgres-image >/dev/null; $$tools/s3-image >/dev/null; \
+		export TESTBED="$$tools"; trap 'rm -rf "$$tools"' EXIT; \
 	fi; \
-	$(BIN)/python -m pytest -m "slow" $(PYTEST_ARGS); \
+	$(BIN)/python -m pytest -m "slow or s3" $(PYTEST_ARGS); \
 	RINGLOG_TEST_SOURCE=containers $(BIN)/python -m pytest tests/integration tests/containers $(PYTEST_ARGS)
 
 check: $(VENV)/installed ## Format, lint and types
@@ -61,6 +62,9 @@ bench-books: $(VENV)/installed ## Billing and transcripts on PostgreSQL, against
 
 bench-memory: $(VENV)/installed ## The memory of a consumer over a million events
 	$(BIN)/python -m bench.memory
+
+bench-recordings: $(VENV)/installed ## Fifty downloads at once, against a bare download of the same sounds
+	$(BIN)/python -m bench.recordings
 
 lock: $(VENV)/installed ## Resolve the dependencies anew
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \

@@ -72,8 +72,8 @@ def report(
         err.print(f"No call began in {of.name} (UTC), as far as billing has read.", highlight=False)
 
 
-# A session id may begin with a dash, as the provider's ids do.
-@app.command(context_settings={"ignore_unknown_options": True})
+# A session id may begin with a dash, as the provider's ids do, and then with an h.
+@app.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})
 def call(session: Annotated[str, typer.Argument(help="The session's id.")], json: Json = False) -> None:
     """Explain the bill of one call: every entry, why it is there, and from which event. Exit code 1 for no such call.
 

@@ -7,7 +7,7 @@ import msgspec
 import typer
 from rich.table import Table
 from rich.text import Text
-from sqlalchemy import Connection, RowMapping, case, func, select
+from sqlalchemy import Connection, RowMapping, select
 
 from cli.context import EXIT_FAILED, complain, explained, load, out
 from cli.database import opened
@@ -25,7 +25,7 @@ app = typer.Typer(
     no_args_is_help=True, help="What is known of whole calls: announced, ended, billed, written, recorded."
 )
 
-_TIMES = ("prefetched_at", "ended_at", "started_at")
+_TIMES = ("prefetched_at", "ended_at", "started_at", "first_heard_at")
 
 _Row = RowMapping
 _T = TypeVar("_T")
@@ -65,8 +65,8 @@ def list_(
         raise typer.Exit(EXIT_FAILED)
 
 
-# A session id may begin with a dash, as the provider's ids do.
-@app.command(context_settings={"ignore_unknown_options": True})
+# A session id may begin with a dash, as the provider's ids do, and then with an h.
+@app.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})
 def show(session: Annotated[str, typer.Argument(help="The session's id.")], json: Json = False) -> None:
     """Show what is known of a call. Exit code 1 when it is nothing.
 
@@ -99,19 +99,11 @@ def _find(
         wanted = wanted.where(is_overdue(overdue_before(system_clock(), settings.longest_call_s)))
     if agent is not None:
         wanted = wanted.where(log.agent_id == agent)
-    first_heard = _earlier(log.prefetched_at, log.ended_at)
     if from_us is not None:
-        wanted = wanted.where(first_heard >= from_us)
-    newest = wanted.order_by(first_heard.desc(), log.session_id).limit(limit).subquery()
+        wanted = wanted.where(log.first_heard_at >= from_us)
+    newest = wanted.order_by(log.first_heard_at.desc(), log.session_id).limit(limit).subquery()
     joined = select(calls).join(newest, calls.c.session_id == newest.c.session_id)
-    order = _earlier(calls.c.prefetched_at, calls.c.ended_at)
-    return tx.execute(joined.order_by(order.desc(), calls.c.session_id)).mappings().all()
-
-
-def _earlier(one: Any, other: Any) -> Any:
-    """Of two times, one of which may be null."""
-    known, else_known = func.coalesce(one, other), func.coalesce(other, one)
-    return case((known < else_known, known), else_=else_known)
+    return tx.execute(joined.order_by(calls.c.first_heard_at.desc(), calls.c.session_id)).mappings().all()
 
 
 def _one(tx: Connection, session: str) -> Sequence[_Row]:
@@ -144,8 +136,7 @@ def _table(rows: Sequence[_Row]) -> Table:
     for row in rows:
         end = None if row["ended_at"] is None else row["status"] or "ended"
         billed = None if row["billed_micros"] is None else credits_text(row["billed_micros"])
-        heard_at = min(time for time in (row["prefetched_at"], row["ended_at"]) if time is not None)
         cells = (f"{end} (recovered)" if row["recovered"] else end, billed, row["transcript"], row["recording_status"])
-        texts = (row["session_id"], rfc3339(heard_at)[:16].replace("T", " "), *cells)
+        texts = (row["session_id"], rfc3339(row["first_heard_at"])[:16].replace("T", " "), *cells)
         table.add_row(*(Text("" if text is None else printable(text)) for text in texts))
     return table

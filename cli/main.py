@@ -17,6 +17,7 @@ VERBS = (
     "calls",
     "billing",
     "transcripts",
+    "recordings",
     "dead-letters",
     "reconcile",
     "migrate",

@@ -27,8 +27,8 @@ _T = TypeVar("_T")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
-# A session id may begin with a dash, as the provider's ids do.
-@app.command(context_settings={"ignore_unknown_options": True})
+# A session id may begin with a dash, as the provider's ids do, and then with an h.
+@app.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})
 def show(session: Annotated[str, typer.Argument(help="The session's id.")], json: Json = False) -> None:
     """Print the transcript of a call. Exit code 1 when there is none."""
     conversation = _from_database(lambda tx: read(tx, session))

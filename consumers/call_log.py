@@ -102,6 +102,7 @@ def _row(session_id: str, history: Sequence[Revision]) -> dict[str, Any]:
         row["status"] = it.status if row["status"].original is None else row["status"]
     ends = [it for it in said if it.ended_at is not None]
     status = row.pop("status")
+    times = [time for it in said for time in (it.prefetched_at, it.ended_at) if time is not None]
     return row | {
         "session_id": session_id,
         "prefetched_at": min((it.prefetched_at for it in said if it.prefetched_at is not None), default=None),
@@ -109,4 +110,5 @@ def _row(session_id: str, history: Sequence[Revision]) -> dict[str, Any]:
         "recovered": bool(ends) and all(it.recovered for it in ends),
         "status": status.value,
         "original_status": status.original,
+        "first_heard_at": min(times),
     }

@@ -1,26 +1,19 @@
-"""The completeness ledger: calls that were announced, and of which no end has come."""
+"""Calls that were announced, and of which no end has come: how many there are."""
 
 import asyncio
-from collections.abc import Sequence
 
-import msgspec
 from sqlalchemy import ColumnElement, Connection, Engine, func, select
 
 from consumers.database import read_only
-from consumers.tables import call_log
+from consumers.tables import call_log, reconciliations
 from consumers.watching import watch
 from runtime.clock import Clock, system_clock
 from runtime.metrics import CALLS_OVERDUE
 
 EVERY_S = 30.0  # nobody acts on it sooner, and on a large table the count is not free
 
-
-class OverdueCall(msgspec.Struct, frozen=True):
-    """`prefetched_at` in microseconds since the epoch."""
-
-    session_id: str
-    agent_id: str | None
-    prefetched_at: int
+# So often the provider is asked for a call. What it does not know by then it will not know: the call is given up.
+MAX_ASKED = 12
 
 
 def overdue_before(now_us: int, longest_call_s: float) -> int:
@@ -28,26 +21,16 @@ def overdue_before(now_us: int, longest_call_s: float) -> int:
     return now_us - round(longest_call_s * 1_000_000)
 
 
-def overdue(tx: Connection, before_us: int, limit: int, after: tuple[int, str] = (0, "")) -> Sequence[OverdueCall]:
-    """The longest overdue first. `after` is time and session of the last one of the page before."""
-    log = call_log.c
-    further = (log.prefetched_at > after[0]) | ((log.prefetched_at == after[0]) & (log.session_id > after[1]))
-    found = (
-        select(log.session_id, log.agent_id, log.prefetched_at)
-        .where(is_overdue(before_us), further)
-        .order_by(log.prefetched_at, log.session_id)
-        .limit(limit)
-    )
-    return [OverdueCall(*row) for row in tx.execute(found)]
-
-
-def count_overdue(tx: Connection, before_us: int) -> int:
-    return int(tx.execute(select(func.count()).select_from(call_log).where(is_overdue(before_us))).scalar_one())
-
-
 def is_overdue(before_us: int) -> ColumnElement[bool]:
     """Of a row of `call_log`."""
     return call_log.c.ended_at.is_(None) & (call_log.c.prefetched_at < before_us)
+
+
+def count_overdue(tx: Connection, before_us: int) -> int:
+    """Without those that were given up, so that what is left may be worth a look."""
+    given_up = select(reconciliations.c.session_id).where(reconciliations.c.asked >= MAX_ASKED)
+    left = is_overdue(before_us) & call_log.c.session_id.not_in(given_up)
+    return int(tx.execute(select(func.count()).select_from(call_log).where(left)).scalar_one())
 
 
 class OverdueWatch:

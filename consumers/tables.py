@@ -1,5 +1,7 @@
 """Every table. Money in micro-credits, durations in milliseconds, times in microseconds since the epoch: integers."""
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -12,6 +14,7 @@ from sqlalchemy import (
     Table,
     Text,
     false,
+    text,
 )
 
 metadata = MetaData(
@@ -95,6 +98,9 @@ dead_letters = Table(
     Column("settled_at", BigInteger),
 )
 
+_ENDLESS = text("ended_at IS NULL")
+_WHERE_ENDLESS: dict[str, Any] = {"sqlite_where": _ENDLESS, "postgresql_where": _ENDLESS}
+
 # One row a session: what its prefetch and the bodies of its end say. `ended_at` is when the first body was received;
 # `recovered` says that no webhook brought one.
 call_log = Table(
@@ -112,8 +118,12 @@ call_log = Table(
     Column("duration_ms", BigInteger),
     Column("status", Text),
     Column("original_status", Text),
+    Column("first_heard_at", BigInteger, nullable=False),
     Index(None, "caller_id"),
-    Index(None, "ended_at", "prefetched_at"),
+    Index(None, "first_heard_at"),
+    Index(None, "agent_id", "first_heard_at"),
+    Index(None, "ended_at"),
+    Index("ix_call_log_endless", "prefetched_at", "session_id", **_WHERE_ENDLESS),
 )
 
 # A view: the log of calls, and what the other books have of each; null where they have nothing (yet).
@@ -127,7 +137,7 @@ calls = Table(
     Column("recording", Text),
 )
 
-# Calls whose end did not arrive, and what the provider said when it was asked for them, so often and then last.
+# Calls that the provider was asked for, how often, when it last was, and what it said then.
 reconciliations = Table(
     "reconciliations",
     metadata,
@@ -135,6 +145,14 @@ reconciliations = Table(
     Column("asked", Integer, nullable=False),
     Column("asked_at", BigInteger, nullable=False),
     Column("said", Text, nullable=False),
+)
+
+# Until when the provider's list of calls has been read.
+reconciled = Table(
+    "reconciled",
+    metadata,
+    Column("what", Text, primary_key=True),
+    Column("until", BigInteger, nullable=False),
 )
 
 # The ledger: what each event changed on the bill of its call, by type and provider.

@@ -88,6 +88,9 @@ DEAD_LETTER_SHARE = _gauge(
 CALLS_OVERDUE = _gauge(
     "ringlog_calls_overdue", "Calls that were announced, are longer ago than a call may last, and have no end."
 )
+RECONCILED_AT = _gauge(
+    "ringlog_reconciled_timestamp_seconds", "When a pass over what may be missing was last complete."
+)
 RECONCILED = _counter(
     "ringlog_reconciled_total", "Calls that the provider was asked for, by what came of it.", "outcome"
 )
@@ -95,6 +98,9 @@ RETRIES = _counter("ringlog_retries_total", "Batches tried again.", "consumer", 
 OUTBOX_WAITING = _gauge("ringlog_outbox_events", "Derived events that wait to be published.", "consumer")
 RECORDINGS = _counter("ringlog_recording_attempts_total", "Attempts to fetch a recording, by outcome.", "outcome")
 RECORDING_BYTES = _counter("ringlog_recording_bytes_total", "Bytes of recordings stored.")
+RECORDING_CONTINUATIONS = _counter(
+    "ringlog_recording_continuations_total", "Downloads that broke off and went on where they had ended."
+)
 
 
 def exposition() -> bytes:

@@ -20,22 +20,27 @@ KEEP_ALIVE_S = 75  # longer than the usual proxy's 60 s: the proxy must be the o
 MAX_HEAD_BYTES = 256 * 1024
 
 
+_HEAD_TOO_LARGE = f"The head of the request has more than {MAX_HEAD_BYTES} bytes."
+
+
 class _Protocol(HttpToolsProtocol):
     """uvicorn's, with a limit to the head of a request and an answer in JSON to what is no HTTP."""
 
+    _refusal = ""
     _head_bytes = 0  # of what is neither a whole head nor a body: a head that has no end yet
 
     def data_received(self, data: bytes) -> None:
         self._head_bytes += len(data)
         super().data_received(data)
-        if self._head_bytes > MAX_HEAD_BYTES:
-            self.send_400_response(f"The head of the request has more than {MAX_HEAD_BYTES} bytes.")
+        if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response(_HEAD_TOO_LARGE)
 
     def on_headers_complete(self) -> None:
         if self._head_bytes > MAX_HEAD_BYTES:  # with what has come behind it, perhaps
             size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
             if size > MAX_HEAD_BYTES:
-                raise ValueError(f"a head of {size} bytes")  # httptools makes it an invalid request
+                self._refusal = _HEAD_TOO_LARGE
+                raise ValueError(self._refusal)  # httptools makes it an invalid request
         self._head_bytes = 0
         super().on_headers_complete()
 
@@ -44,7 +49,7 @@ class _Protocol(HttpToolsProtocol):
         super().on_body(body)
 
     def send_400_response(self, msg: str) -> None:
-        content = b'{"error":"%s","reason":"not-http"}' % msg.encode()
+        content = b'{"error":"%s","reason":"not-http"}' % (self._refusal or msg).encode()
         self.transport.write(
             b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
             b"content-length: %d\r\n\r\n%s" % (len(content), content)

@@ -131,6 +131,7 @@ class Settings(BaseSettings):
     recording_private_hosts: Addresses = []
     recording_workers: int = Field(4, ge=1, le=256)
     recording_max_bytes: int = Field(2 * 1024**3, ge=1)
+    recording_min_bytes_per_s: int = Field(1024, ge=0)  # 0: no floor; telephone sound has 8000 a second
 
     # Logs
     log_format: Literal["auto", "json", "pretty"] = "auto"

@@ -20,6 +20,7 @@ from runtime.topics import apply
 from tests.sources.kafka import open_kafka, wait_for_groups
 from tests.sources.origin import Server, require
 from tests.sources.postgres import open_postgres
+from tests.sources.s3 import aws_variables, bucket_of, open_s3
 
 # Fewer than on a cluster, more than one: what holds for a partition must not seem to hold for a topic.
 PARTITIONS = 2
@@ -61,6 +62,21 @@ def postgres(request: pytest.FixtureRequest) -> Iterator[str]:
     """URL of a real PostgreSQL server, one for the whole run; `new_database` makes a fresh database on it."""
     with ExitStack() as stack:
         yield _address(request.config, "PostgreSQL", open_postgres(), stack)
+
+
+@pytest.fixture(scope="session")
+def s3_server(request: pytest.FixtureRequest) -> Iterator[str]:
+    """`http://key:secret@host:port/bucket` of a real S3 server, one for the whole run."""
+    with ExitStack() as stack:
+        yield _address(request.config, "S3", open_s3(), stack)
+
+
+@pytest.fixture
+def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """For `RINGLOG_RECORDINGS_URL`: the bucket, under a prefix of the test's own. The environment says the rest."""
+    for name, value in aws_variables(s3_server).items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{bucket_of(s3_server)}/t{secrets.token_hex(4)}/sounds"
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The provider's REST API, as far as it tells of calls. Source: provider facts, REST API."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Self
@@ -12,6 +13,7 @@ from yarl import URL
 
 from consumers.backoff import Backoff
 from runtime.settings import SettingsError, missing
+from schemas.lenient import NULL, UNREADABLE, mend_surrogates
 
 PAGE_CALLS = 100  # the most that it gives at once
 
@@ -19,7 +21,7 @@ PAGE_CALLS = 100  # the most that it gives at once
 ANSWER_DEADLINE_S = 60.0
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
 
-TRIES = 6  # of one request: half a minute of trouble is waited for, then a person should know
+TRIES = 5  # of one request: some fifteen seconds of trouble are waited for
 MAX_RETRY_AFTER_S = 60.0
 
 
@@ -27,9 +29,19 @@ class ApiUnavailable(ConnectionError):
     """The API did not answer as it should, however often it was asked; one sentence."""
 
 
+class CallRefused(ValueError):
+    """The API does not give this one call, and would not the next time; the text says what it said."""
+
+
+class Stopped(Exception):
+    """We were told to stop while we waited."""
+
+
 class _Page(msgspec.Struct):
+    """The cursor is sent back as it came: as a float it would be another number."""
+
     histories: list[msgspec.Raw] | None = None
-    next_cursor: float | str | None = None
+    next_cursor: msgspec.Raw = NULL
 
 
 _page = msgspec.json.Decoder(_Page)
@@ -38,10 +50,11 @@ _page = msgspec.json.Decoder(_Page)
 class MillisApi:
     """Bounded in rate: `rate` requests a second. Use it as a context manager.
 
-    Raises `SettingsError` for a key that is missing or refused, `ApiUnavailable` when it does not answer.
+    Its methods raise `ApiUnavailable` when it does not answer, `SettingsError` when it refuses the key, and `Stopped`.
     """
 
     def __init__(self, url: str, key: str | None, rate: float, stop: asyncio.Event) -> None:
+        """Raises `SettingsError` without a key."""
         if not key:
             raise missing("MILLIS_API_KEY", "the provider's private key is needed to ask it for calls")
         self._base = url.rstrip("/")
@@ -61,66 +74,83 @@ class MillisApi:
         await self._http.close()
 
     async def call(self, session_id: str) -> bytes | None:
-        """What is known of one call, as JSON; None when the API does not know it."""
+        """What is known of one call, as JSON; None when the API does not know it. Raises `CallRefused`, too."""
         return await self._get(f"/call-logs/{quote(session_id, safe='')}", {})
 
     async def calls(self, since_us: int, until_us: int) -> AsyncIterator[list[bytes]]:
-        """Pages of calls that began in this time, each call as JSON."""
-        cursor: float | str | None = None
+        """Pages of calls that began in this time, each call as JSON, perhaps shortened."""
+        cursor = b""
         query = {"limit": str(PAGE_CALLS), "start_time": _seconds(since_us), "end_time": _seconds(until_us)}
-        while not self._stop.is_set():
-            answer = await self._get("/call-logs", query | ({} if cursor is None else {"start_after_ts": str(cursor)}))
+        while True:
             try:
-                page = _page.decode(answer or b"{}")
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                raise ApiUnavailable(f"The provider's list of calls can't be read: {error}.") from None
+                answer = await self._get("/call-logs", query | ({"start_after_ts": _text(cursor)} if cursor else {}))
+            except CallRefused as error:
+                raise ApiUnavailable(f"The provider's list of calls can't be had ({error}).") from None
+            page = _decoded(answer or b"{}")
             yield [bytes(call) for call in page.histories or ()]
-            if page.next_cursor in (None, "", cursor) or not page.histories:
+            following = bytes(page.next_cursor)
+            if following in (b"null", b'""', cursor):
                 return  # a cursor that stands still would be asked for ever
-            cursor = page.next_cursor
+            cursor = following
 
     async def _get(self, path: str, query: Mapping[str, str]) -> bytes | None:
         """The body of a 200; None for a 404."""
         url = URL(self._base + path, encoded=True).with_query(query)
         backoff = Backoff(first_s=1.0)
-        said = "it was stopped"
+        said = ""
         for _ in range(TRIES):
             await self._turn()
-            if self._stop.is_set():
-                break
             try:
                 async with self._http.get(url, allow_redirects=False) as answer:
                     if answer.status == 200:
                         return await _body(answer)
                     if answer.status == 404:
                         return None
-                    if answer.status in (401, 403):
-                        raise SettingsError(
-                            f"RINGLOG_MILLIS_API_KEY is wrong: {self._base} refuses it ({answer.status})."
-                        )
+                    self._judge(answer.status)
                     said = f"status {answer.status}"
-                    if answer.status < 500 and answer.status != 429:
-                        break  # it would say the same again
                     self._wait_as_told(answer.headers.get("retry-after", ""))
             except (aiohttp.ClientError, TimeoutError) as error:
                 said = str(error) or type(error).__name__
             await backoff.wait(self._stop)
         raise ApiUnavailable(f"The provider's API at {self._base} can't be asked ({said}).")
 
+    def _judge(self, status: int) -> None:
+        """Returns for what may pass."""
+        if status in (401, 403):
+            raise SettingsError(f"RINGLOG_MILLIS_API_KEY is wrong: {self._base} refuses it ({status}).")
+        if status < 500 and status != 429:
+            raise CallRefused(f"status {status}")
+
     async def _turn(self) -> None:
-        """Waits until the next request may be made."""
+        """Waits until the next request may be made. Raises `Stopped`."""
         now = time.monotonic()
-        pause = self._next_at - now
-        self._next_at = max(now, self._next_at) + self._pause_s
-        if pause > 0:
-            try:
+        pause = max(0.0, self._next_at - now)
+        self._next_at = now + pause + self._pause_s
+        if pause:
+            with contextlib.suppress(TimeoutError):  # the usual end of a wait
                 await asyncio.wait_for(self._stop.wait(), pause)
-            except TimeoutError:
-                return
+        if self._stop.is_set():
+            raise Stopped
 
     def _wait_as_told(self, retry_after: str) -> None:
         if retry_after.isdecimal():
             self._next_at = time.monotonic() + min(float(retry_after), MAX_RETRY_AFTER_S)
+
+
+def _decoded(answer: bytes) -> _Page:
+    """Raises `ApiUnavailable`."""
+    try:
+        return _page.decode(answer)
+    except UNREADABLE as error:
+        mended = mend_surrogates(answer)  # half an emoji in one call must not cost the others of its page
+        if mended != answer:
+            return _decoded(mended)
+        raise ApiUnavailable(f"The provider's list of calls can't be read: {error}.") from None
+
+
+def _text(cursor: bytes) -> str:
+    """A number as it was written, a text without its quotes."""
+    return msgspec.json.decode(cursor, type=str) if cursor.startswith(b'"') else cursor.decode()
 
 
 async def _body(answer: aiohttp.ClientResponse) -> bytes:

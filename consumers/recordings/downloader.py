@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
-from yarl import URL
 
 from consumers.outage import is_unavailable
+from consumers.recordings import book
 from consumers.recordings.backoff import MAX_ATTEMPTS, STORAGE_AWAY_DELAY_S, delay_s
-from consumers.recordings.fetcher import Fetcher, FetchFailed
+from consumers.recordings.failure import FetchFailed
+from consumers.recordings.fetcher import Fetcher
 from consumers.recordings.guard import Guard, Refused
 from consumers.recordings.storage import Storage, StorageAway, StoredSound
 from consumers.recordings.work_table import LEASE_S, Job, WorkTable
@@ -29,7 +30,7 @@ POLL_S = 0.5
 # While the database is away. It says so itself within `CONNECT_TIMEOUT_S`.
 DATABASE_AWAY_S = 2.0
 
-# A server that trickles holds a worker no longer. The largest recording accepted (2 GiB) then needs 600 kB/s.
+# However fast the server, an attempt ends. The largest recording accepted (2 GiB) then needs 600 kB/s.
 DOWNLOAD_DEADLINE_S = 3600.0
 
 # What downloads still may take when the process is told to stop; the rest begin anew, and the object appears then.
@@ -53,6 +54,7 @@ class Downloader:
     def __init__(self, settings: Settings, engine: Engine, clock: Clock | None = None) -> None:
         self._workers = settings.recording_workers
         self._max_bytes = settings.recording_max_bytes
+        self._min_rate = settings.recording_min_bytes_per_s
         self._guard = Guard(settings.recording_hosts, settings.recording_private_hosts)
         self._storage = Storage.open(settings)
         self._table = WorkTable(engine, clock)
@@ -61,7 +63,7 @@ class Downloader:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`. Waits for a database or storage that can't be used; raises only what is a fault of ours."""
-        async with Fetcher(self._guard, self._max_bytes) as self._fetcher:
+        async with Fetcher(self._guard, self._max_bytes, self._min_rate) as self._fetcher:
             await self._work_until(stop)
 
     async def _work_until(self, stop: asyncio.Event) -> None:
@@ -188,17 +190,11 @@ class Downloader:
 
     def _say(self, job: Job) -> Any:
         # The host alone: the rest of a URL may be a credential.
-        return self._log.bind(session_id=job.session_id, event_id=job.event_id, host=_host(job.url))
+        return self._log.bind(session_id=job.session_id, event_id=job.event_id, host=book.host_of(job.url))
 
     async def _in_thread(self, call: Callable[..., R], *args: Any) -> R:
         async with self._database:
             return await in_thread(call, *args)
-
-
-def _host(url: str) -> str | None:
-    with contextlib.suppress(ValueError):  # a log line is no place to judge a URL: the guard does
-        return URL(url).host
-    return None
 
 
 async def _cancelled(tasks: set[asyncio.Task[Any]]) -> None:

@@ -9,9 +9,14 @@ from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
 from consumers.recordings.addresses import not_public
+from consumers.recordings.names import not_public_name
 
 # Signed URLs have some hundred characters; what is longer than most servers accept is no address.
 MAX_URL_LENGTH = 8192
+
+# Below these are the services of a system, two of which are the web. A request to any other (mail, a shell, a printer)
+# would make us the one who sends what a guest wants to be sent.
+LOWEST_OTHER_PORT = 1024
 
 
 class Refused(Exception):
@@ -32,20 +37,17 @@ class Guard:
     def check(self, url: str | URL) -> URL:
         """The parsed URL. Raises `Refused`. A name in it is not resolved yet: `CheckedResolver` does that."""
         url = url if isinstance(url, URL) else _parsed(url)
-        try:
-            host, port = url.raw_host, url.port
-        except ValueError:  # yarl looks at the port when it is asked
-            raise Refused("the address is no URL") from None
-        if url.scheme not in ("http", "https"):
-            raise Refused(f"only http and https are fetched, not {url.scheme[:20] or 'a relative address'}")
-        if not host or not port:
-            raise Refused("the address has no host")
-        if url.raw_user is not None or url.raw_password is not None:
-            raise Refused("the address carries a user or a password")
+        host, port = _host_of(url)
         if self._hosts and _comparable(host) not in self._hosts:
             raise Refused(f"the host {host[:100]} is not in RINGLOG_RECORDING_HOSTS")
+        if (_comparable(host), port) in self._private:
+            return url
         if _looks_numeric(host):
             self.check_address(host, port, host)
+        elif _comparable(host) not in self._hosts and (what := not_public_name(host.lower())):
+            raise Refused(f"the host {host[:100]} is {what}")
+        if port < LOWEST_OTHER_PORT and port not in (80, 443):
+            raise Refused(f"port {port} is not asked: only 80, 443 and those from {LOWEST_OTHER_PORT} on")
         return url
 
     def check_address(self, host: str, port: int, address: str) -> None:
@@ -94,6 +96,23 @@ def _parsed(text: str) -> URL:
         return URL(text, encoded=text.isascii())
     except ValueError:
         raise Refused("the address is no URL") from None
+
+
+def _host_of(url: URL) -> tuple[str, int]:
+    """With its port. Raises `Refused` for what no proper URL of the web has."""
+    if url.scheme not in ("http", "https"):
+        raise Refused(f"only http and https are fetched, not {url.scheme[:20] or 'a relative address'}")
+    try:
+        host, port, authority = url.raw_host, url.port, url.raw_authority
+    except ValueError:  # yarl looks at the port when it is asked
+        raise Refused("the address is no URL") from None
+    if "@" in authority:  # also an empty one: readers disagree on what stands before it
+        raise Refused("the address carries a user or a password")
+    if not host or not port:
+        raise Refused("the address has no host")
+    if "[" in authority and ":" not in host:
+        raise Refused(f"the host {host[:100]} stands in brackets, and is no IPv6 address")
+    return host, port
 
 
 def _looks_numeric(host: str) -> bool:

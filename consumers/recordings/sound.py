@@ -1,5 +1,7 @@
 """What kind of sound some bytes are, by the bytes alone: what a server says of them is a guest's word."""
 
+import codecs
+
 import msgspec
 
 HEAD_BYTES = 64  # all that is looked at
@@ -20,9 +22,30 @@ FLAC = Kind("flac", "audio/flac")
 M4A = Kind("m4a", "audio/mp4")
 MP4 = Kind("mp4", "video/mp4")
 WEBM = Kind("webm", "audio/webm")
+MATROSKA = Kind("mka", "audio/x-matroska")
+AMR = Kind("amr", "audio/amr")
+AMR_WB = Kind("awb", "audio/amr-wb")
+THREE_GPP = Kind("3gp", "audio/3gpp")
+AIFF = Kind("aiff", "audio/aiff")
+AU = Kind("au", "audio/basic")
+CAF = Kind("caf", "audio/x-caf")
 UNKNOWN = Kind("bin", "application/octet-stream")  # kept: sound that we don't know yet is still the customer's
 
-KINDS = (WAV, MP3, AAC, OGG, FLAC, M4A, MP4, WEBM, UNKNOWN)
+KINDS = (WAV, MP3, AAC, OGG, FLAC, M4A, MP4, WEBM, MATROSKA, AMR, AMR_WB, THREE_GPP, AIFF, AU, CAF, UNKNOWN)
+
+# Sources: the formats' own specifications; RFC 3267 for AMR, RFC 8794 for Matroska's head, RFC 3533 for Ogg.
+_MAGIC = (
+    (b"OggS", OGG),
+    (b"fLaC", FLAC),
+    (b"ID3", MP3),
+    (b"#!AMR-WB", AMR_WB),
+    (b"#!AMR", AMR),
+    (b".snd", AU),
+    (b"caff", CAF),
+)
+
+_utf8 = codecs.getincrementaldecoder("utf-8")
+_utf16 = codecs.getincrementaldecoder("utf-16")
 
 _PAGE_TYPES = (
     "text/html",
@@ -38,12 +61,13 @@ def kind_of(head: bytes) -> Kind:
     """By the first `HEAD_BYTES` of a file."""
     if head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"WAVE":
         return WAV
+    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
+        return AIFF
     if head[4:8] == b"ftyp":
-        return M4A if head[8:11] in (b"M4A", b"M4B") else MP4
-    for magic, kind in ((b"OggS", OGG), (b"fLaC", FLAC), (b"\x1a\x45\xdf\xa3", WEBM), (b"ID3", MP3)):
-        if head.startswith(magic):
-            return kind
-    return _mpeg(head)
+        return {b"M4A": M4A, b"M4B": M4A, b"3gp": THREE_GPP}.get(head[8:11], MP4)
+    if head.startswith(b"\x1a\x45\xdf\xa3"):
+        return MATROSKA if b"matroska" in head else WEBM
+    return next((kind for magic, kind in _MAGIC if head.startswith(magic)), None) or _mpeg(head)
 
 
 def _mpeg(head: bytes) -> Kind:
@@ -61,4 +85,14 @@ def is_a_page(head: bytes, said_type: str) -> bool:
     """Whether this is a page or a message with which a server says, under a 200, that it has no sound."""
     if kind_of(head) is not UNKNOWN:
         return False
-    return said_type.lower().startswith(_PAGE_TYPES) or head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"<", b"{")
+    return said_type.lower().startswith(_PAGE_TYPES) or _is_text(head)
+
+
+def _is_text(head: bytes) -> bool:
+    """Whatever it says, in whatever notation. No sound begins with so many letters and no control character."""
+    decoder = _utf16 if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else _utf8
+    try:
+        text = decoder().decode(head)  # without a last character that `HEAD_BYTES` has cut
+    except UnicodeDecodeError:
+        return False
+    return all(letter.isprintable() or letter in "\ufeff\t\r\n\f" for letter in text)

@@ -5,7 +5,7 @@ import contextlib
 import hashlib
 import itertools
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,12 +14,20 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
-from consumers.recordings.sound import HEAD_BYTES, KINDS, kind_of
+from consumers.recordings.reading import Reading
+from consumers.recordings.sound import KINDS, Kind, kind_of
 from runtime.settings import PREFIX, Settings, SettingsError
+from runtime.threads import in_thread
 
 # The smallest part that S3 takes is 5 MiB. Two in flight: 10 MiB of memory a download, whatever its size.
 PART_BYTES = 5 * 1024 * 1024
 PARTS_IN_FLIGHT = 2
+
+# What is read back, at once: larger pieces are no faster, and each takes several times its size.
+READ_BYTES = 256 * 1024
+
+# What an upload may take to withdraw itself when it is not wanted any more: one request.
+WITHDRAW_S = 2.0
 
 # A request of the store's own client is repeated for so long; after that the storage is away, and we wait.
 RETRIES = 3
@@ -71,34 +79,47 @@ class Storage:
                 there = await asyncio.gather(*(self._is_there(name) for name, _ in names))
                 for (name, kind), found in zip(names, there, strict=True):
                     if found:
-                        await asyncio.to_thread(self._sweep, name)
+                        await in_thread(self._sweep, name)
                         return await self._hashed(name, kind.content_type)
         except (BaseError, OSError) as error:
             raise _away(error) from error
         return None
+
+    async def holds(self, name: str) -> bool:
+        """Raises `StorageAway`."""
+        try:
+            return await self._is_there(name)
+        except (BaseError, OSError) as error:
+            raise _away(error) from error
+
+    async def read(self, name: str, read: Callable[[int], None] = lambda _bytes: None) -> tuple[int, str] | None:
+        """How many bytes the object has, and their sha256; None when there is no such object.
+
+        `read` is told of each piece. Raises `StorageAway`.
+        """
+        try:
+            sound = await self._hashed(name, "", read)
+        except FileNotFoundError:
+            return None
+        except (BaseError, OSError) as error:
+            raise _away(error) from error
+        return sound.bytes, sound.sha256
 
     async def put(self, stem: str, chunks: AsyncIterator[bytes]) -> StoredSound:
         """Stores what `chunks` gives, under an extension by its first bytes.
 
         Raises what `chunks` raises, or `StorageAway`; then nothing is stored.
         """
-        reading = _Reading(chunks)
+        reading = Reading(chunks)
         head = await reading.head()
         kind = kind_of(head)
         name = f"{stem}.{kind.extension}"
-        local = isinstance(self._store, LocalStore)
-        await asyncio.to_thread(self._sweep, name)
+        await in_thread(self._sweep, name)
         try:
-            await obstore.put_async(
-                self._store,
-                name,
-                reading.rest(),
-                attributes=None if local else {"Content-Type": kind.content_type},  # a file has none
-                chunk_size=PART_BYTES,
-                max_concurrency=PARTS_IN_FLIGHT,
-            )
-            if local:
-                await asyncio.to_thread(self._sync, name)
+            await self._upload(name, kind, reading)
+            if isinstance(self._store, LocalStore):
+                # A thread for each: six of a pool would be what fifty downloads wait for on a slow disk.
+                await in_thread(self._sync, name)
         except Exception as error:
             if reading.error is not None:
                 raise reading.error from None
@@ -107,6 +128,29 @@ class Storage:
             raise
         return StoredSound(name, reading.bytes, reading.sha256, kind.content_type)
 
+    async def _upload(self, name: str, kind: Kind, reading: Reading) -> None:
+        """Cancelled, it fails: merely dropped, S3 would keep its parts, unseen and paid for."""
+
+        async def upload() -> None:
+            await obstore.put_async(
+                self._store,
+                name,
+                reading.rest(),
+                attributes=None if isinstance(self._store, LocalStore) else {"Content-Type": kind.content_type},
+                chunk_size=PART_BYTES,
+                max_concurrency=PARTS_IN_FLIGHT,
+            )
+
+        uploading = asyncio.create_task(upload())
+        try:
+            await asyncio.shield(uploading)
+        except asyncio.CancelledError:
+            reading.stop()
+            await asyncio.wait({uploading}, timeout=WITHDRAW_S)
+            if not uploading.cancel():
+                uploading.exception()  # it is known: nobody else is to be told
+            raise
+
     async def _is_there(self, name: str) -> bool:
         try:
             await obstore.head_async(self._store, name)
@@ -114,12 +158,15 @@ class Storage:
             return False
         return True
 
-    async def _hashed(self, name: str, content_type: str) -> StoredSound:
+    async def _hashed(
+        self, name: str, content_type: str, read: Callable[[int], None] = lambda _bytes: None
+    ) -> StoredSound:
         found = await obstore.get_async(self._store, name)
         digest, size = hashlib.sha256(), 0
-        async for chunk in found.stream(min_chunk_size=PART_BYTES):
+        async for chunk in found.stream(min_chunk_size=READ_BYTES):
             await asyncio.to_thread(digest.update, chunk)
             size += len(chunk)
+            read(len(chunk))
         return StoredSound(name, size, digest.hexdigest(), content_type)
 
     def _sweep(self, name: str) -> None:
@@ -141,43 +188,6 @@ class Storage:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-
-
-class _Reading:
-    """Counts and hashes what goes by, and remembers whose fault a failure was: the source's or the storage's."""
-
-    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
-        self._chunks = chunks
-        self._ahead = b""
-        self._digest = hashlib.sha256()
-        self.bytes = 0
-        self.error: Exception | None = None
-
-    @property
-    def sha256(self) -> str:
-        return self._digest.hexdigest()
-
-    async def head(self) -> bytes:
-        """The first bytes, at least `HEAD_BYTES` unless there are fewer; they are still given by `rest`."""
-        while len(self._ahead) < HEAD_BYTES and (chunk := await anext(self._chunks, b"")):
-            self._ahead += chunk
-        return self._ahead[:HEAD_BYTES]
-
-    async def rest(self) -> AsyncIterator[bytes]:
-        try:
-            if self._ahead:
-                yield self._counted(self._ahead)
-            async for chunk in self._chunks:
-                yield self._counted(chunk)
-        except Exception as error:
-            self.error = error
-            raise
-
-    def _counted(self, chunk: bytes) -> bytes:
-        # A chunk is what a socket gives at once, some 100 KiB: hashing it takes less than handing it to a thread.
-        self._digest.update(chunk)
-        self.bytes += len(chunk)
-        return chunk
 
 
 def _away(error: Exception) -> StorageAway:

@@ -137,11 +137,14 @@ class WorkTable:
         return False
 
     def _now(self, tx: Connection) -> int:
-        if self._clock is not None:
-            return self._clock()
-        if tx.dialect.name == "sqlite":
-            return system_clock()
-        return int(tx.execute(text("SELECT extract(epoch FROM clock_timestamp()) * 1000000")).scalar_one())
+        return now_us(tx) if self._clock is None else self._clock()
+
+
+def now_us(tx: Connection) -> int:
+    """By PostgreSQL's clock, or the process's on SQLite, which has none."""
+    if tx.dialect.name == "sqlite":
+        return system_clock()
+    return int(tx.execute(text("SELECT extract(epoch FROM clock_timestamp()) * 1000000")).scalar_one())
 
 
 def _past(time: Column[int], now: int, farthest_s: float) -> ColumnElement[bool]:

@@ -136,6 +136,12 @@ def test_what_was_lost_on_the_way_is_asked_of_the_provider_and_then_the_books_ar
         ringlog.wait(lambda: _recovered(ringlog) == 20, "all are recovered")
         again = ringlog.ringlog("reconcile", "--since", "2026-01-01", "--rate", "100", "--json", **asked)
         assert json.loads(again.stdout)["recovered"] == 0, again.stderr
+        loop = ringlog.spawn("reconcile", "--every", "1s", **ringlog.in_effect | asked | {"ops_port": "0"})
+        time.sleep(6)
+        loop.send_signal(signal.SIGTERM)
+        told, _ = loop.communicate(timeout=30)
+        assert loop.returncode == 0 and told.count("a pass is complete") >= 2, told
+        assert _recovered(ringlog) == 20
         verified = ringlog.ringlog("simulate", *lost, "--no-deliver", "--verify")
         assert verified.returncode == 0, verified.stdout
     finally:

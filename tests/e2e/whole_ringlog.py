@@ -75,6 +75,13 @@ class WholeRinglog:
         found: dict[str, Any] = json.loads((self.data_dir / "up.json").read_bytes())
         return found
 
+    @property
+    def in_effect(self) -> dict[str, str]:
+        """The settings of its processes, for another one of them."""
+        up = self.up
+        said = {name.removeprefix("RINGLOG_").lower(): value for name, value in up["settings"].items()}
+        return said | {"database_url": up["database_url"]}
+
     def left_behind(self) -> list[int]:
         """Which of the processes that it ever had still run."""
         return [pid for pid in self._all_pids if Path(f"/proc/{pid}").exists()]
@@ -113,11 +120,12 @@ class WholeRinglog:
             check=False,
         )
 
-    def spawn(self, *arguments: str) -> subprocess.Popen[str]:
-        """The same, in the background."""
+    def spawn(self, *arguments: str, **settings: str) -> subprocess.Popen[str]:
+        """The same, in the background; a process that stays wants to be told everything."""
+        own = {"RINGLOG_DATA_DIR": str(self.data_dir), "COLUMNS": "200"}
         return subprocess.Popen(
             [sys.executable, "-m", "cli.main", *arguments],
-            env={**os.environ, "RINGLOG_DATA_DIR": str(self.data_dir), "COLUMNS": "200"},
+            env={**os.environ, **own, **{f"RINGLOG_{name.upper()}": value for name, value in settings.items()}},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import obstore
+from obstore.store import from_url
 from sqlalchemy import Table, func, select
 from sqlalchemy.exc import DBAPIError
 
@@ -115,16 +117,23 @@ class BookAudit:
         engine.dispose()
 
     def _stray_objects(self) -> Iterator[str]:
-        """Files that no row names: a sound doubled under another name, or half a one left lying."""
+        """Objects that no row names: a sound doubled under another name, or half a one left lying."""
         if "recordings" not in self._consumers:
             return
-        root = Path(self._settings.recordings.removeprefix("file://"))
         engine = read_only(open_engine(self._settings))
         with engine.connect() as tx:
             named = set(tx.execute(select(recordings.c.object)).scalars())
         engine.dispose()
-        there = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
-        yield from (f"{it}: an object that no row names" for it in sorted(there - named))
+        yield from (f"{it}: an object that no row names" for it in sorted(set(self._objects()) - named))
+
+    def _objects(self) -> Iterator[str]:
+        url = self._settings.recordings
+        if url.startswith("file:"):  # read as files: the store's own list leaves out what it has not finished
+            root = Path(url.removeprefix("file://"))
+            yield from (str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+            return
+        for page in obstore.list(from_url(url)):
+            yield from (it["path"] for it in page)
 
     async def _letters_wrong(self, consumer: str) -> list[str]:
         """Every poison event is there, whole, with the place where it lies; nothing else is."""

@@ -170,7 +170,8 @@ def _variables(settings: Settings, ops_port: int) -> dict[str, str]:
         "OPS_PORT": str(ops_port),
         "LOG_FORMAT": "json",
     }
-    return {PREFIX + name: value for name, value in own.items()}
+    of_s3 = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    return {PREFIX + name: value for name, value in own.items()} | of_s3
 
 
 def _started(variables: Mapping[str, str], name: str, log: Path, sabotage: Sabotage | None) -> subprocess.Popen[bytes]:

@@ -27,12 +27,12 @@ slow = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 @asynccontextmanager
 async def recorded(
-    kafka: str, database_url: str | None, directory: Path, *, calls: int, tries: int, folder: Path | None = None
+    kafka: str, database_url: str | None, directory: Path, *, calls: int, tries: int, url: str | None = None
 ) -> AsyncIterator[tuple[BooksScene, BadSounds]]:
     """All events are in the topic; afterwards every sound must be in the storage, once and whole."""
     with bad_sounds(tries) as sounds:
         settings = books_settings(kafka, database_url, directory)
-        own = {"recording_private_hosts": [sounds.address], "recordings_url": folder and folder.as_uri()}
+        own = {"recording_private_hosts": [sounds.address], "recordings_url": url}
         settings = settings.model_copy(update=own)
         await prepare(settings)
         scene = BooksScene(settings, History(settings, calls, sounds_url=sounds.url), directory, RECORDINGS)
@@ -70,13 +70,20 @@ async def test_killed_between_upload_and_row(
             assert code == -signal.SIGKILL, process.last_words()
 
 
+@pytest.mark.parametrize("storage", ["folder", pytest.param("s3", marks=pytest.mark.s3)])
 @pytest.mark.parametrize("kills", [pytest.param(30, marks=slow)])
 async def test_killed_at_any_moment_while_the_server_is_at_its_worst(
-    quick_kafka: str, new_database: Callable[[], str], tmp_path: Path, kills: int
+    quick_kafka: str,
+    new_database: Callable[[], str],
+    tmp_path: Path,
+    kills: int,
+    storage: str,
+    request: pytest.FixtureRequest,
 ) -> None:
     """Two processes that share the work, each killed again and again."""
+    url = request.getfixturevalue("s3") if storage == "s3" else None
     chance = random.Random(kills)
-    async with recorded(quick_kafka, new_database(), tmp_path, calls=300, tries=3) as (scene, _sounds):
+    async with recorded(quick_kafka, new_database(), tmp_path, calls=300, tries=3, url=url) as (scene, _sounds):
         processes = [scene.process("recordings", QUICK) for _ in range(2)]
         with ExitStack() as stack:
             stack.callback(kill_all, processes)
@@ -91,7 +98,7 @@ async def test_killed_at_any_moment_while_the_server_is_at_its_worst(
 async def test_the_storages_disk_is_full(quick_kafka: str, tmp_path: Path) -> None:
     with small_disk(2) as disk:
         folder = disk.path / "recordings"
-        async with recorded(quick_kafka, None, tmp_path, calls=40, tries=0, folder=folder) as (scene, sounds):
+        async with recorded(quick_kafka, None, tmp_path, calls=40, tries=0, url=folder.as_uri()) as (scene, sounds):
             disk.fill()
             with consuming(scene.process("recordings", QUICK)):
                 await asyncio.sleep(3)

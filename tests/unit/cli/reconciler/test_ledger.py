@@ -3,8 +3,24 @@
 import pytest
 from sqlalchemy import Engine
 
-from cli.reconciler.ledger import ASK_AGAIN_S, MAX_ASKED, ended, note, to_ask
+from cli.reconciler.ledger import (
+    ASK_AGAIN_S,
+    START,
+    UNPRICED_AFTER_S,
+    UNPRICED_FOR_S,
+    Place,
+    complete,
+    events_behind,
+    note,
+    overdue,
+    read_to,
+    read_until,
+    unpriced,
+)
+from consumers.billing import Billing
 from consumers.call_log import CallLog
+from consumers.overdue import MAX_ASKED
+from consumers.positions import Move, advance
 from tests.ended_calls import ended as ended_call
 from tests.ended_calls import prefetched, time_us
 
@@ -20,9 +36,9 @@ def books(engine: Engine) -> Engine:
     return engine
 
 
-def asked(engine: Engine, now_us: int, after: tuple[int, str] = (0, ""), limit: int = 10) -> list[str]:
+def asked(engine: Engine, now_us: int, after: Place = START, limit: int = 10) -> list[str]:
     with engine.connect() as tx:
-        return [session_id for _, session_id in to_ask(tx, time_us(1_000), now_us, limit, after)]
+        return [session_id for _, session_id in overdue(tx, time_us(1_000), now_us, limit, after)]
 
 
 def test_overdue_calls_are_asked_for_the_oldest_first(books: Engine) -> None:
@@ -46,7 +62,40 @@ def test_it_is_not_asked_for_ever(books: Engine) -> None:
     assert asked(books, time_us(MAX_ASKED * 2 * LATER_US)) == ["b"]
 
 
-def test_only_calls_with_an_end_are_known(books: Engine) -> None:
-    with books.connect() as tx:
-        assert ended(tx, {"a", "done", "never heard of"}) == {"done"}
-        assert ended(tx, set()) == set()
+def test_calls_with_an_end_are_complete_and_so_is_what_was_recovered_and_not_yet_read(books: Engine) -> None:
+    with books.begin() as tx:
+        assert complete(tx, {"a", "done", "never heard of"}) == {"done"}
+        note(tx, {"a": "recovered", "b": "unknown"}, time_us(0))
+        assert complete(tx, {"a", "b", "done"}) == {"a", "done"}
+        assert complete(tx, set()) == set()
+
+
+def test_calls_without_a_price_are_asked_for_in_their_time(engine: Engine) -> None:
+    after_us, until_us = round(UNPRICED_AFTER_S * 1_000_000), round(UNPRICED_FOR_S * 1_000_000)
+    free = {"cost_breakdown": [{"type": "stt", "provider": "millis", "credit": 0}]}
+    events = [ended_call("unpriced", 1, {}), ended_call("priced", 1, free)]
+    with engine.begin() as tx:
+        CallLog().handle(tx, events)
+        Billing().handle(tx, events)
+
+        def found(at: int) -> list[str]:
+            return [session_id for _, session_id in unpriced(tx, time_us(1 + at), 10, START)]
+
+        assert (found(after_us - 1), found(after_us), found(until_us)) == ([], ["unpriced"], ["unpriced"])
+        assert found(until_us + 1) == []
+
+
+def test_how_far_the_list_was_read_is_kept(engine: Engine) -> None:
+    with engine.begin() as tx:
+        assert read_until(tx) is None
+        read_to(tx, 5)
+        read_to(tx, 7)
+        assert read_until(tx) == 7
+
+
+def test_what_the_log_has_not_read_is_counted(engine: Engine) -> None:
+    with engine.begin() as tx:
+        assert events_behind(tx, {("calls.ended", 0): 5, ("calls.ended", 1): 0}) == 5
+        advance(tx, "calls", "cluster", [Move("calls.ended", 0, None, 3)])
+        advance(tx, "billing", "cluster", [Move("calls.ended", 0, None, 5)])
+        assert events_behind(tx, {("calls.ended", 0): 5, ("calls.prefetch", 0): 2}) == 4

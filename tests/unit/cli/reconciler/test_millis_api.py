@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from cli.reconciler.millis_api import ApiUnavailable, MillisApi
+from cli.reconciler.millis_api import ApiUnavailable, CallRefused, MillisApi, Stopped
 from runtime.settings import SettingsError
 
 Answer = Callable[[web.Request], web.Response]
@@ -81,7 +81,7 @@ async def test_pages_are_read_to_the_last(provider: Provider) -> None:
     assert second == first | {"start_after_ts": "1700000050.25"}
 
 
-@pytest.mark.parametrize("end", [{"histories": None}, {"histories": [], "next_cursor": 9}, {}, {"next_cursor": ""}])
+@pytest.mark.parametrize("end", [{"histories": None}, {"histories": []}, {}, {"next_cursor": ""}])
 async def test_what_has_nothing_more_to_say_ends_the_list(provider: Provider, end: dict[str, Any]) -> None:
     provider.answers = [json_of(end)]
     async with api_of(provider) as api:
@@ -134,7 +134,7 @@ async def test_without_a_key_nobody_is_asked(provider: Provider) -> None:
 async def test_a_refusal_that_would_come_again_is_told_at_once(provider: Provider) -> None:
     provider.answers = [json_of({}, 422)]
     async with api_of(provider) as api:
-        with pytest.raises(ApiUnavailable, match="status 422"):
+        with pytest.raises(CallRefused, match="status 422"):
             await api.call("s")
     assert len(provider.asked) == 1
 
@@ -142,7 +142,7 @@ async def test_a_refusal_that_would_come_again_is_told_at_once(provider: Provide
 async def test_a_redirect_is_not_followed_with_the_key(provider: Provider) -> None:
     provider.answers = [lambda _: web.Response(status=302, headers={"location": "/elsewhere"})]
     async with api_of(provider) as api:
-        with pytest.raises(ApiUnavailable, match="status 302"):
+        with pytest.raises(CallRefused, match="status 302"):
             await api.call("s")
     assert [request.path for request in provider.asked] == ["/call-logs/s"]
 
@@ -154,12 +154,45 @@ async def test_a_list_that_is_none_is_told(provider: Provider) -> None:
             await listed(api)
 
 
+@pytest.mark.parametrize(
+    ("cursor", "sent"),
+    [("1732600000123456789", "1732600000123456789"), ("1732600000.10", "1732600000.10"), ('"a b"', "a b")],
+)
+async def test_a_cursor_is_sent_back_as_it_came(provider: Provider, cursor: str, sent: str) -> None:
+    page = f'{{"histories": [{{}}], "next_cursor": {cursor}}}'
+    provider.answers = [lambda _: web.Response(text=page), json_of({"histories": []})]
+    async with api_of(provider) as api:
+        await listed(api)
+    assert provider.asked[1].query["start_after_ts"] == sent
+
+
+async def test_an_empty_page_with_a_cursor_is_not_the_last(provider: Provider) -> None:
+    provider.answers = [json_of({"histories": [], "next_cursor": 5}), json_of({"histories": [{"session_id": "a"}]})]
+    async with api_of(provider) as api:
+        assert len(await listed(api)) == 1
+
+
+async def test_half_an_emoji_in_one_call_does_not_cost_its_page(provider: Provider) -> None:
+    page = r'{"histories": [{"session_id": "a", "chat": "cut \ud83d"}, {"session_id": "b"}]}'
+    provider.answers = [lambda _: web.Response(text=page)]
+    async with api_of(provider) as api:
+        assert len(await listed(api)) == 2
+
+
+async def test_a_list_that_is_refused_is_told(provider: Provider) -> None:
+    provider.answers = [json_of({}, 400)]
+    async with api_of(provider) as api:
+        with pytest.raises(ApiUnavailable, match="list of calls can't be had"):
+            await listed(api)
+
+
 async def test_who_is_stopped_does_not_go_on(provider: Provider) -> None:
     provider.answers = [json_of({"histories": [{"session_id": "a"}], "next_cursor": 5.0})]
     stop = asyncio.Event()
     async with MillisApi(provider.url, "k", 1000.0, stop) as api:
-        pages = 0
-        async for _ in api.calls(0, 1):
-            pages += 1
-            stop.set()
-    assert (pages, len(provider.asked)) == (1, 1)
+        with pytest.raises(Stopped):
+            async for _ in api.calls(0, 1):
+                stop.set()
+        with pytest.raises(Stopped):
+            await api.call("s")
+    assert len(provider.asked) == 1

@@ -48,6 +48,7 @@ class FilledBooks:
             "prefetched_at": 1 if call.is_announced else None,
             "ended_at": 2 if books else None,
             "recovered": call.lost,
+            "first_heard_at": 1,
             "status": books.status if books else None,
         }
 

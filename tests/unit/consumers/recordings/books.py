@@ -76,9 +76,9 @@ class Books:
             stop.set()
             await running
 
-    async def until(self, session_id: str, **values: object) -> dict[str, Any]:
+    async def until(self, session_id: str, within_s: float = 20, **values: object) -> dict[str, Any]:
         """The session's row, once it has these values."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(within_s):
             while True:
                 row = await asyncio.to_thread(self.row, session_id)
                 if all(

@@ -11,7 +11,7 @@ import structlog
 from aiohttp import web
 from sqlalchemy import text, update
 
-from consumers.recordings import fetcher
+from consumers.recordings import download, fetcher
 from consumers.recordings.backoff import LONGEST_DELAY_S, MAX_ATTEMPTS, STORAGE_AWAY_DELAY_S
 from consumers.recordings.storage import StoredSound
 from consumers.recordings.work_table import LEASE_S, WorkTable
@@ -144,9 +144,9 @@ async def test_a_private_address_is_not_asked_even_behind_a_redirect(books: Book
         reasons = {
             "s0": "the host 127.0.0.1 has the address 127.0.0.1, which is not public: loopback",
             "s1": "the host 127.0.0.1 has the address 127.0.0.1, which is not public: loopback",
-            "s2": "the host localhost has the address",
+            "s2": "the host localhost is a name without a domain",
             "s3": "only http and https are fetched, not file",
-            "s4": "the host localhost has the address",
+            "s4": "the host localhost is a name without a domain",
         }
         async with books.downloading():
             for session_id, reason in reasons.items():
@@ -428,7 +428,7 @@ async def test_a_fault_of_ours_is_told_without_its_texts(
         except KeyError as error:
             raise RuntimeError(url) from error
 
-    monkeypatch.setattr(fetcher, "is_a_page", faulty)
+    monkeypatch.setattr(download, "is_a_page", faulty)
     sounds.paths["/1"] = WAV
     books.hear(called("s1", url))
     with logs_restored():

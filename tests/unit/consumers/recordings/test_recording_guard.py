@@ -1,14 +1,13 @@
 """A recording's URL is a guest's word: nothing in our own network is ever asked, and the reason is said."""
 
-import socket
 from ipaddress import ip_address
 
 import pytest
-from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 
 from consumers.recordings.addresses import not_public
-from consumers.recordings.guard import MAX_URL_LENGTH, CheckedResolver, Guard, Refused
+from consumers.recordings.guard import CheckedResolver, Guard, Refused
+from tests.unit.consumers.recordings.hostile_names import Names
 
 NOT_PUBLIC = {
     "0.0.0.0": "this network",  # noqa: S104 - nothing is bound
@@ -65,37 +64,6 @@ def test_a_public_address_is_public(address: str) -> None:
     assert not_public(ip_address(address)) is None
 
 
-HOSTILE = {
-    "ftp://example.com/a.wav": "only http and https",
-    "file:///etc/passwd": "only http and https",
-    "/a.wav": "only http and https",
-    "http:///a.wav": "only http and https|no host|no URL",
-    "http://user@example.com/": "carries a user",
-    "http://:word@example.com/": "carries a user",
-    "http://exa mple.com/": "spaces or control",
-    "http://example.com/\r\nHost: inside": "spaces or control",
-    "http://127.0.0.1/": "loopback",
-    "http://127.0.0.1./": "no usual notation",
-    "http://[::1]/": "loopback",
-    "http://[::ffff:10.0.0.1]/": "IPv4-mapped",
-    "http://[fe80::1%25eth0]/": "no usual notation|bound to|no URL",
-    "http://0x7f.1/": "no usual notation",
-    "http://0x7f000001/": "no usual notation",
-    "http://0177.0.0.1/": "no usual notation",
-    "http://2130706433/": "no usual notation",
-    "http://127.1/": "no usual notation",
-    "http://①②⑦.0.0.1/": "loopback|no usual notation",
-    "http://example.com:99999/": "no URL",
-    "http://example.com/" + "a" * MAX_URL_LENGTH: "characters; at most",
-}
-
-
-@pytest.mark.parametrize(("url", "reason"), HOSTILE.items(), ids=[url[:40] for url in HOSTILE])
-def test_a_hostile_url_is_refused_with_a_reason(url: str, reason: str) -> None:
-    with pytest.raises(Refused, match=reason):
-        Guard().check(url)
-
-
 def test_a_proper_url_goes_out_as_it_came() -> None:
     url = "https://Example.com/a%2Fb%20c.wav?X-Sig=a%2Bb/c%3D&x=%41"
     assert str(Guard().check(url)) == url
@@ -116,24 +84,6 @@ def test_a_private_host_is_exempt_with_its_port_only() -> None:
     for url in ("http://127.0.0.1:8001/", "http://127.0.0.1/", "http://127.0.0.2:8000/", "http://[::1]:8000/"):
         with pytest.raises(Refused, match="loopback"):
             guard.check(url)
-
-
-class Names(AbstractResolver):
-    """Answers each question with the next of its answers, as a hostile name server would."""
-
-    def __init__(self, *answers: list[str]) -> None:
-        self._answers = list(answers)
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        return [
-            ResolveResult(hostname=host, host=address, port=port, family=family, proto=0, flags=0)
-            for address in self._answers.pop(0)
-        ]
-
-    async def close(self) -> None:
-        """Nothing to release."""
 
 
 async def test_a_name_is_checked_each_time_it_is_resolved() -> None:

@@ -1,0 +1,223 @@
+"""Addresses that a guest might name to have us ask our own network, and why each is refused."""
+
+from consumers.recordings.guard import MAX_URL_LENGTH
+
+NUMERIC = "no usual notation"
+NO_DOMAIN = "a name without a domain"
+INTERNAL = "a name of internal networks"
+METADATA = "a cloud's metadata service"
+NO_NAME = "no name that DNS could know"
+USER = "carries a user or a password"
+CONTROLS = "spaces or control characters"
+SCHEME = "only http and https are fetched"
+
+# Hosts, each also tried as a redirect.
+HOSTS = {
+    # As they are
+    "0.0.0.0": "this network",  # noqa: S104 - nothing is bound
+    "10.0.0.1": "private",
+    "100.64.0.1": "carrier-grade NAT",
+    "127.0.0.1": "loopback",
+    "127.8.9.10": "loopback",
+    "169.254.1.1": "link-local",
+    "172.20.0.1": "private",
+    "192.168.0.1": "private",
+    "198.19.0.1": "benchmarking",
+    "224.0.0.251": "multicast",
+    "239.255.255.250": "multicast",
+    "255.255.255.255": "reserved",
+    "[::]": "unspecified",
+    "[::1]": "loopback",
+    "[0:0:0:0:0:0:0:1]": "loopback",
+    "[fc00::1]": "private",
+    "[fd12:3456:789a::1]": "private",
+    "[fe80::1]": "link-local",
+    "[fe80::1%25eth0]": "bound to an interface|no URL|no usual notation",
+    "[fe80::1%eth0]": "bound to an interface|no URL|no usual notation",
+    "[fec0::1]": "site-local",
+    "[ff02::1]": "multicast",
+    # The services that hand out a machine's credentials
+    "169.254.169.254": "link-local",
+    "169.254.170.2": "link-local",
+    "168.63.129.16": METADATA,
+    "100.100.100.200": "carrier-grade NAT",
+    "192.0.0.192": "special-purpose",
+    "[fd00:ec2::254]": "private",
+    "[fd20:ce::254]": "private",
+    "metadata": NO_DOMAIN,
+    "metadata.google.internal": INTERNAL,
+    "METADATA.Google.Internal.": INTERNAL,
+    "metadata.goog": METADATA,
+    "metadata.tencentyun.com": METADATA,
+    "instance-data": NO_DOMAIN,
+    "instance-data.ec2.internal": INTERNAL,
+    # Addresses in addresses
+    "[::ffff:127.0.0.1]": "IPv4-mapped",
+    "[::ffff:7f00:1]": "IPv4-mapped",
+    "[::ffff:8.8.8.8]": "IPv4-mapped",
+    "[0:0:0:0:0:ffff:a9fe:a9fe]": "IPv4-mapped",
+    "[::127.0.0.1]": "IPv4-compatible",
+    "[::a9fe:a9fe]": "IPv4-compatible",
+    "[::ffff:0:7f00:1]": "IPv4-translated",
+    "[64:ff9b::7f00:1]": "NAT64",
+    "[64:ff9b::169.254.169.254]": "NAT64",
+    "[64:ff9b:1::a00:1]": "NAT64",
+    "[2002:7f00:1::]": "6to4",
+    "[2002:a9fe:a9fe::1]": "6to4",
+    "[2001:0:4136:e378:8000:63bf:80ff:fffe]": "Teredo",
+    "[2400:cb00::5efe:7f00:1]": "ISATAP",
+    # Numbers that some read as an address
+    "0": NUMERIC,
+    "2130706433": NUMERIC,
+    "3232235777": NUMERIC,
+    "4294967296": NUMERIC,
+    "017700000001": NUMERIC,
+    "0x7f000001": NUMERIC,
+    "0x7F000001": NUMERIC,
+    "0x7f.1": NUMERIC,
+    "0x7f.0x0.0x0.0x1": NUMERIC,
+    "0177.0.0.1": NUMERIC,
+    "0177.0.0.01": NUMERIC,
+    "127.1": NUMERIC,
+    "127.0.1": NUMERIC,
+    "192.168.257": NUMERIC,
+    "127.0.0.1.": NUMERIC,
+    "127.0.0.1..": NUMERIC,
+    "127.0.0.01": NUMERIC,
+    "127.0x0.0.1": NUMERIC,
+    "00000000177.1": NUMERIC,
+    "1.2.3.4.5": NUMERIC,
+    "256.256.256.256": NUMERIC,
+    "%31%32%37.0.0.1": NUMERIC,
+    # Letters that become others
+    "１２７.0.0.1": f"loopback|{NUMERIC}",
+    "①②⑦.0.0.1": f"loopback|{NUMERIC}",
+    "127。0。0。1": f"loopback|{NUMERIC}",
+    "169.254.169｡254": f"link-local|{NUMERIC}",
+    "ⓛⓞⓒⓐⓛⓗⓞⓢⓣ": NO_DOMAIN,
+    "ⅼocalhost": NO_DOMAIN,
+    "metadata.google.ⓘnternal": INTERNAL,
+    "exam\u00adple.com": "no URL",  # a soft hyphen
+    "exam\u200bple.com": "no URL",  # a space without width
+    "xn--": NO_NAME,
+    "xn--a": NO_DOMAIN,
+    # Names of inside
+    "localhost": NO_DOMAIN,
+    "LOCALHOST": NO_DOMAIN,
+    "localhost.": NO_DOMAIN,
+    "ip6-localhost": NO_DOMAIN,
+    "nas": NO_DOMAIN,
+    "anything.localhost": INTERNAL,
+    "localhost.localdomain": INTERNAL,
+    "printer.local": INTERNAL,
+    "kubernetes.default.svc": INTERNAL,
+    "kubernetes.default.svc.cluster.local": INTERNAL,
+    "host.docker.internal": INTERNAL,
+    "wiki.corp": INTERNAL,
+    "router.lan": INTERNAL,
+    "nas.home.arpa": INTERNAL,
+    "1.0.0.127.in-addr.arpa": INTERNAL,
+    # No names at all
+    "example.com..": NO_NAME,
+    ".example.com": NO_NAME,
+    "a..example.com": NO_NAME,
+    "-example.com": NO_NAME,
+    "example-.com": NO_NAME,
+    "example.com%00.evil.example": NO_NAME,
+    "example.com%0d%0aHost:%20inside": "no URL|no name",
+    "127.0.0.1%20": NO_NAME,
+    "localhost%E3%80%82": NO_NAME,
+    "a" * 64 + ".example.com": NO_NAME,
+    "a." * 122 + "example.com": NO_NAME,
+    # Brackets
+    "[127.0.0.1]": "no URL|in brackets",
+    "[::1": "no URL",
+    "::1": "no URL",
+    "[::1]x": "no URL",
+    "[v1.example.com]": "no URL|in brackets",
+    "[localhost]": "no URL|in brackets",
+    # Who is asked?
+    "user@example.com": USER,
+    "user:word@example.com": USER,
+    ":word@example.com": USER,
+    "@example.com": USER,
+    ":@example.com": USER,
+    "example.com@10.0.0.1": USER,
+    "example.com:80@10.0.0.1": USER,
+    "10.0.0.1%2f@example.com": USER,
+    "10.0.0.1#@example.com": "private",
+    "10.0.0.1?@example.com": "private",
+    "10.0.0.1/@example.com": "private",
+    "example.com\\@10.0.0.1": "no URL",
+    "10.0.0.1\\@example.com": "no URL",
+    "example.com\\.evil.example": "no URL",
+    # Ports
+    "example.com:0": "has no host",
+    "example.com:22": "port 22 is not asked",
+    "example.com:25": "port 25 is not asked",
+    "example.com:1023": "port 1023 is not asked",
+    "example.com:65536": "no URL",
+    "example.com:-1": "no URL",
+    "example.com:port": "no URL",
+    "example.com:80:80": "no URL",
+    "127.0.0.1:8080": "loopback",
+    "[::1]:8080": "loopback",
+}
+
+WHOLE = {
+    "ftp://example.com/a.wav": SCHEME,
+    "file:///etc/passwd": SCHEME,
+    "file://localhost/etc/passwd": SCHEME,
+    "gopher://example.com/_GET": SCHEME,
+    "dict://example.com:11211/stat": SCHEME,
+    "ldap://example.com/": SCHEME,
+    "ws://example.com/": SCHEME,
+    "data:audio/wav;base64,UklGRg==": SCHEME,
+    "javascript:alert(1)": SCHEME,
+    "jar:http://example.com!/": f"{SCHEME}|no URL",
+    "httpx://example.com/": SCHEME,
+    "https:///127.0.0.1/": "has no host",
+    "http://example.com/" + "a" * MAX_URL_LENGTH: "characters; at most",
+}
+
+# What only the first address can be: as a redirect it would be relative, or HTTP could not carry it.
+FIRST_ONLY = {
+    "": SCHEME,
+    "/a.wav": SCHEME,
+    "//example.com/a.wav": SCHEME,
+    "example.com/a.wav": SCHEME,
+    "http://": "has no host",
+    "http:///a.wav": "has no host",
+    "http:example.com": "has no host",
+    "http:/example.com": "has no host",
+    " http://example.com/": CONTROLS,
+    "http://exa mple.com/": CONTROLS,
+    "http://example.com/a b": CONTROLS,
+    "http://example.com/\r\nHost: inside": CONTROLS,
+    "http://example.com\r\n/": CONTROLS,
+    "http://example.com/\n": CONTROLS,
+    "http://example.com/\t": CONTROLS,
+    "http://example.com\0/": CONTROLS,
+    "http://example.com/\0": CONTROLS,
+    "http://example.com/\x7f": CONTROLS,
+}
+
+ANYWHERE = {f"http://{host}/": reason for host, reason in HOSTS.items()} | WHOLE
+HOSTILE = ANYWHERE | FIRST_ONLY
+
+# They look as if they named another host; ours and the client's reading of them must be the same one.
+ODD_BUT_PUBLIC = {
+    "http://example.com#@10.0.0.1/": "example.com",
+    "http://example.com?@10.0.0.1/": "example.com",
+    "http://example.com/@10.0.0.1/": "example.com",
+    "http://example.com/http://10.0.0.1/": "example.com",
+    "http://example.com/..%2f..%2f@10.0.0.1": "example.com",
+    "http://EXAMPLE.com./": "example.com.",
+    "http://ｅxample.com/": "example.com",
+    "http://bücher.example/": "xn--bcher-kva.example",
+    "http://xn--bcher-kva.example/": "xn--bcher-kva.example",
+    "http://10.0.0.1.nip.example/": "10.0.0.1.nip.example",
+    "http://exa_mple.example/": "exa_mple.example",
+    "http://example.com:/": "example.com",
+    "http://example.com:8443/": "example.com",
+}
