@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 TESTBED ?= ../shared/testbed/docker
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check format bench bench-journal bench-recordings lock clean
+.PHONY: help run test test-all check format bench bench-journal bench-books bench-memory bench-recordings lock clean
 
 help: ## What can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -56,6 +56,12 @@ bench: $(VENV)/installed ## Measured against the alternatives, in one run
 
 bench-journal: $(VENV)/installed ## How events become durable, against one send_and_wait a request, and through an outage
 	$(BIN)/python -m bench.journal
+
+bench-books: $(VENV)/installed ## Billing and transcripts on PostgreSQL, against one event, one transaction
+	$(BIN)/python -m bench.books
+
+bench-memory: $(VENV)/installed ## The memory of a consumer over a million events
+	$(BIN)/python -m bench.memory
 
 bench-recordings: $(VENV)/installed ## Fifty downloads at once, against a bare download of the same sounds
 	$(BIN)/python -m bench.recordings

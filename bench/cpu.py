@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -13,10 +13,27 @@ QUIET_CORES = 0.25  # others may take this much of the machine before a measurem
 _LOOK_S = 0.5
 
 
-def used_s(pid: int | Literal["self"]) -> float:
-    """Processor time of all of the process's threads, user and system, in seconds."""
+def used_s(pid: int | Literal["self"], *, ended: bool = False) -> float:
+    """Processor time of all of the process's threads, user and system, in seconds; `ended`: and of its children that
+    have ended."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+    return sum(map(int, fields[11 : 15 if ended else 13])) / _TICKS_PER_S
+
+
+def children(pid: int) -> list[int]:
+    """Those that are alive."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it ended meanwhile
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == pid:
+                found.append(int(stat.parent.name))
+    return found
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory that the process has to itself, without the pages of files that it shares with others."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("RssAnon:")[2].split()[0]) * 1024
 
 
 def machine_s() -> float:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, bindparam, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, select
 
 from consumers import outbox, revisions
 from consumers.bills import BILLING, Bill, bill_of, decoded, encoded
@@ -17,6 +17,7 @@ from consumers.calls import derived_event_id, ended_call
 from consumers.plan_charges import PlanCharges
 from consumers.plans import Plans
 from consumers.revisions import Revision
+from consumers.rows import among, insert_rows
 from consumers.tables import billing_entries
 from schemas.cost import Charge
 from schemas.derived import Charged
@@ -25,9 +26,6 @@ from schemas.topics import BILLING_CHARGES, CALLS_ENDED, Topic
 
 CHARGE = "charge"
 ADJUSTMENT = "adjustment"
-
-# Of the sessions in one IN list: SQLite takes 32,766 parameters, PostgreSQL 65,535; plans of a thousand stay small.
-_SESSIONS_A_SELECT = 1000
 
 _Key = tuple[str, str]  # type, provider
 
@@ -179,12 +177,10 @@ def _event(session_id: str, posting: Posting) -> outbox.OutboxEvent:
 def stored_entries(tx: Connection, session_ids: Iterable[str]) -> dict[str, Entries]:
     """The entries that are there, by session."""
     found: dict[str, Entries] = {}
-    ids = sorted(session_ids)
-    for start in range(0, len(ids), _SESSIONS_A_SELECT):
-        some = ids[start : start + _SESSIONS_A_SELECT]
-        for row in tx.execute(select(billing_entries).where(billing_entries.c.session_id.in_(some))).mappings():
-            entry = dict(row)
-            found.setdefault(entry["session_id"], {})[_key_of(entry)] = entry
+    of_these = among(tx, billing_entries.c.session_id, session_ids)
+    for row in tx.execute(select(billing_entries).where(of_these)).mappings():
+        entry = dict(row)
+        found.setdefault(entry["session_id"], {})[_key_of(entry)] = entry
     return found
 
 
@@ -196,5 +192,4 @@ def _write(tx: Connection, gone: list[dict[str, Any]], new: list[dict[str, Any]]
             delete(billing_entries).where(*where),
             [{f"old_{column.name}": row[column.name] for column in key} for row in gone],
         )
-    if new:
-        tx.execute(insert(billing_entries), new)
+    insert_rows(tx, billing_entries, new)

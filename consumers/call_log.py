@@ -12,8 +12,9 @@ from sqlalchemy import Connection
 from consumers import revisions
 from consumers.calls import EndedCall, bounded_name, ended_call
 from consumers.contract import UnreadableEvent
-from consumers.database import clean_text, upsert
+from consumers.database import clean_text
 from consumers.revisions import Revision
+from consumers.rows import insert_rows
 from consumers.tables import call_log
 from schemas.event import MAX_SESSION_ID_CHARACTERS, PREFETCHED, Record, decode_envelope, ordering
 from schemas.lenient import UNREADABLE
@@ -39,6 +40,8 @@ class Said(msgspec.Struct, frozen=True, array_like=True):
     status: CallStatus = CallStatus(None, None)
 
 
+_SAID = [column.name for column in call_log.columns if not column.primary_key]
+
 _encode = msgspec.msgpack.Encoder().encode
 _said = msgspec.msgpack.Decoder(Said)
 
@@ -56,7 +59,8 @@ class CallLog:
             session_id, revision = _prefetched(record) if record.event_type == PREFETCHED else _ended(record)
             seen.setdefault(session_id, []).append(revision)
         changed = revisions.record(tx, self.name, seen)
-        upsert(tx, call_log, [_row(session_id, history) for session_id, history in sorted(changed.items())])
+        rows = [_row(session_id, history) for session_id, history in sorted(changed.items())]
+        insert_rows(tx, call_log, rows, replacing=_SAID)
 
 
 def _prefetched(record: Record) -> tuple[str, Revision]:

@@ -11,6 +11,7 @@ from consumers.backoff import Backoff
 from consumers.database import read_only
 from consumers.outage import outage
 from consumers.publisher import Message, Publisher
+from consumers.rows import among, insert_rows
 from consumers.tables import outbox
 from runtime.logs import logger
 from runtime.metrics import EVENTS_PUBLISHED, OUTBOX_WAITING
@@ -47,8 +48,7 @@ def post(tx: Connection, consumer: str, events: Sequence[OutboxEvent]) -> None:
         if len(event.value) > MAX_VALUE_BYTES:
             raise ValueError(f"{event.event_type} {event.event_id} has {len(event.value)} bytes, too many for a topic")
     rows = [{**msgspec.structs.asdict(event), "consumer": consumer, "topic": event.topic.name} for event in events]
-    if rows:
-        tx.execute(outbox.insert(), rows)
+    insert_rows(tx, outbox, rows)
 
 
 def waiting(engine: Engine, consumer: str) -> int:
@@ -140,7 +140,7 @@ class OutboxRelay:
 
     def _delete(self, tx: Connection, ids: Sequence[int]) -> None:
         if ids:
-            tx.execute(delete(outbox).where(outbox.c.id.in_(ids)))
+            tx.execute(delete(outbox).where(among(tx, outbox.c.id, ids)))
         tx.commit()
 
     def _message(self, row: Row[Any]) -> Message:

@@ -12,17 +12,17 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, select
 
 from consumers.bills import KnownCall, call_of
-from consumers.database import insert, upsert
+from consumers.database import insert
 from consumers.plans import Plans, day_of
 from consumers.revisions import Revision
+from consumers.rows import among, insert_rows
 from consumers.tables import plan_charges, plan_terms
 from consumers.terms import Terms, price, read_terms
 
 PROVISIONAL = "provisional"
 FINAL = "final"
 
-# Of the sessions in one IN list: SQLite takes 32,766 parameters, PostgreSQL 65,535; plans of a thousand stay small.
-_SESSIONS_A_SELECT = 1000
+_VALUES = [column.name for column in plan_charges.c if not column.primary_key]
 
 _Row = dict[str, Any]
 
@@ -56,7 +56,7 @@ class PlanCharges:
                 used[row["terms"]] = terms
                 due.append(row)
         _write_terms(tx, used)
-        upsert(tx, plan_charges, due)
+        insert_rows(tx, plan_charges, due, replacing=_VALUES)
         if gone:
             mine = plan_charges.c.session_id == bindparam("gone")
             tx.execute(delete(plan_charges).where(mine), [{"gone": session_id} for session_id in gone])
@@ -101,13 +101,9 @@ def charge_row(session_id: str, call: KnownCall, terms: Terms) -> _Row:
 
 def charges_of(tx: Connection, session_ids: Iterable[str]) -> dict[str, _Row]:
     """The rows that are there, by session."""
-    found: dict[str, _Row] = {}
-    ids = sorted(session_ids)
-    for start in range(0, len(ids), _SESSIONS_A_SELECT):
-        some = ids[start : start + _SESSIONS_A_SELECT]
-        for row in tx.execute(select(plan_charges).where(plan_charges.c.session_id.in_(some))).mappings():
-            found[row["session_id"]] = dict(row)
-    return found
+    of_these = among(tx, plan_charges.c.session_id, session_ids)
+    rows = tx.execute(select(plan_charges).where(of_these)).mappings()
+    return {row["session_id"]: dict(row) for row in rows}
 
 
 def stored_terms(tx: Connection, digests: Sequence[str]) -> dict[str, Terms]:

@@ -6,14 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import msgspec
 from sqlalchemy import Connection, func, select
 
-from consumers.database import insert
+from consumers.rows import among, insert_rows
 from consumers.tables import revisions, sessions
 
 # Rows of a long look that are in memory at once.
 _ROWS_A_FETCH = 2_000
-
-# SQLite takes at most 32,766 parameters in a statement, PostgreSQL 65,535.
-_IDS_A_STATEMENT = 10_000
 
 COLUMNS = tuple(revisions.c[name] for name in ("event_id", "received_at", "content", "recovered"))  # of a `Revision`
 
@@ -79,31 +76,23 @@ def count_sessions(tx: Connection, consumer: str) -> int:
 
 def known_sessions(tx: Connection, consumer: str, session_ids: Iterable[str]) -> set[str]:
     """Those of them of which anything is known."""
-    found: set[str] = set()
-    for some in _portions(session_ids):
-        mine = (sessions.c.consumer == consumer) & sessions.c.session_id.in_(some)
-        found.update(tx.execute(select(sessions.c.session_id).where(mine)).scalars())
-    return found
+    mine = (sessions.c.consumer == consumer) & among(tx, sessions.c.session_id, session_ids)
+    return set(tx.scalars(select(sessions.c.session_id).where(mine)))
 
 
 def _lock(tx: Connection, consumer: str, session_ids: Iterable[str]) -> None:
     """Writing the row locks it, also for one that writes it at the same time. All in one order: no deadlocks."""
-    statement = insert(tx, sessions)
-    same = statement.excluded["session_id"]
-    tx.execute(
-        statement.on_conflict_do_update(index_elements=["consumer", "session_id"], set_={"session_id": same}),
-        [{"consumer": consumer, "session_id": session} for session in sorted(session_ids)],
-    )
+    rows = [{"consumer": consumer, "session_id": session} for session in sorted(session_ids)]
+    insert_rows(tx, sessions, rows, replacing=["session_id"])
 
 
 def _stored_times(tx: Connection, consumer: str, session_ids: Iterable[str]) -> dict[str, dict[str, int]]:
     """Session -> event id -> received_at. Without the contents: most sessions turn out to be new."""
     found: dict[str, dict[str, int]] = {}
     columns = revisions.c.session_id, revisions.c.event_id, revisions.c.received_at
-    for some in _portions(session_ids):
-        mine = (revisions.c.consumer == consumer) & revisions.c.session_id.in_(some)
-        for session, event_id, received_at in tx.execute(select(*columns).where(mine)):
-            found.setdefault(session, {})[event_id] = received_at
+    mine = (revisions.c.consumer == consumer) & among(tx, revisions.c.session_id, session_ids)
+    for session, event_id, received_at in tx.execute(select(*columns).where(mine)):
+        found.setdefault(session, {})[event_id] = received_at
     return found
 
 
@@ -130,27 +119,17 @@ def _store(tx: Connection, consumer: str, news: Mapping[str, Sequence[Revision]]
         for session, found in news.items()
         for new in found
     ]
-    if rows:
-        statement = insert(tx, revisions)
-        # The content too: the same body may have come to another caller, when our user named other numbers his own.
-        earlier = {name: statement.excluded[name] for name in ("received_at", "content")}
-        key = ["consumer", "session_id", "event_id"]
-        tx.execute(statement.on_conflict_do_update(index_elements=key, set_=earlier), rows)
+    # The content too: the same body may have come to another caller, when our user named other numbers his own.
+    insert_rows(tx, revisions, rows, replacing=["received_at", "content"])
 
 
 def _stored(tx: Connection, consumer: str, session_ids: Iterable[str]) -> dict[str, list[Revision]]:
     found: dict[str, list[Revision]] = {}
-    for some in _portions(session_ids):
-        mine = (revisions.c.consumer == consumer) & revisions.c.session_id.in_(some)
-        for session, *revision in tx.execute(select(revisions.c.session_id, *COLUMNS).where(mine)):
-            found.setdefault(session, []).append(Revision(*revision))
+    mine = (revisions.c.consumer == consumer) & among(tx, revisions.c.session_id, session_ids)
+    for session, *revision in tx.execute(select(revisions.c.session_id, *COLUMNS).where(mine)):
+        found.setdefault(session, []).append(Revision(*revision))
     return found
 
 
 def _ordered(found: Iterable[Revision]) -> list[Revision]:
     return sorted(found, key=lambda revision: revision.order)
-
-
-def _portions(session_ids: Iterable[str]) -> Iterable[list[str]]:
-    ids = list(session_ids)
-    return (ids[start : start + _IDS_A_STATEMENT] for start in range(0, len(ids), _IDS_A_STATEMENT))

@@ -8,12 +8,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Table, bindparam, delete, insert, select
+from sqlalchemy import Connection, Table, bindparam, delete, select
 
 from consumers import outbox, revisions
 from consumers.calls import EndedCall, derived_event_id, ended_call
 from consumers.database import clean_text
 from consumers.revisions import Revision
+from consumers.rows import among, insert_rows
 from consumers.tables import transcript_function_calls, transcript_turns, transcripts
 from consumers.weaving import PlacedCall, placed
 from schemas.caller import Caller
@@ -27,9 +28,6 @@ from schemas.topics import CALLS_ENDED, TRANSCRIPTS_READY, Topic
 # An hour of talk has some hundred turns. A body of 8 MiB may hold four million commas, which is no conversation: it is
 # kept as it came, and counts as unreadable.
 MAX_TURNS = 10_000
-
-# Of the sessions in one IN list: SQLite takes 32,766 parameters, PostgreSQL 65,535; plans of a thousand stay small.
-_SESSIONS_A_SELECT = 1000
 
 _RANK: dict[State, int] = {"none": 0, "unreadable": 1, "ok": 2}
 
@@ -86,9 +84,10 @@ class Transcripts:
         changed = revisions.record(tx, self.name, seen)
         stored = _stored(tx, changed)
         fresh = {session_id: transcript_of(history) for session_id, history in sorted(changed.items())}
-        due = {id_: it for id_, it in fresh.items() if _rows(id_, it) != stored.get(id_)}
+        rows = {session_id: _rows(session_id, transcript) for session_id, transcript in fresh.items()}
+        due = {session_id: new for session_id, new in rows.items() if new != stored.get(session_id)}
         _write(tx, due, stored)
-        outbox.post(tx, self.name, [_event(session_id, transcript) for session_id, transcript in due.items()])
+        outbox.post(tx, self.name, [_event(session_id, fresh[session_id]) for session_id in due])
 
 
 def account_of(call: EndedCall) -> Account:
@@ -233,24 +232,19 @@ def _stored(tx: Connection, session_ids: Iterable[str]) -> dict[str, _Rows]:
 
 
 def _select(tx: Connection, table: Table, session_ids: Iterable[str]) -> Iterator[_Row]:
-    ids = sorted(session_ids)
-    for start in range(0, len(ids), _SESSIONS_A_SELECT):
-        some = ids[start : start + _SESSIONS_A_SELECT]
-        statement = select(table).where(table.c.session_id.in_(some)).order_by(*table.primary_key)
-        for row in tx.execute(statement).mappings():
-            yield dict(row)
+    statement = select(table).where(among(tx, table.c.session_id, session_ids)).order_by(*table.primary_key)
+    for row in tx.execute(statement).mappings():
+        yield dict(row)
 
 
-def _write(tx: Connection, due: dict[str, Transcript], stored: dict[str, _Rows]) -> None:
+def _write(tx: Connection, due: dict[str, _Rows], stored: dict[str, _Rows]) -> None:
     """Whole transcripts: an old one goes first, turns before the row that they belong to."""
     if replaced := [{"gone": session_id} for session_id in due if session_id in stored]:
         for table in (transcript_turns, transcript_function_calls, transcripts):
             tx.execute(delete(table).where(table.c.session_id == bindparam("gone")), replaced)
-    fresh = [_rows(session_id, transcript) for session_id, transcript in due.items()]
     for table, rows in (
-        (transcripts, [it.head for it in fresh]),
-        (transcript_turns, [turn for it in fresh for turn in it.turns]),
-        (transcript_function_calls, [call for it in fresh for call in it.functions]),
+        (transcripts, [it.head for it in due.values()]),
+        (transcript_turns, [turn for it in due.values() for turn in it.turns]),
+        (transcript_function_calls, [call for it in due.values() for call in it.functions]),
     ):
-        if rows:
-            tx.execute(insert(table), rows)
+        insert_rows(tx, table, rows)

@@ -55,14 +55,15 @@ class Recordings:
 
 
 def stems(session_id: str, history: Sequence[Revision]) -> list[str]:
-    """Every name, without extension, under which the recording may lie, the one to be used first.
+    """Every name, without extension, under which the recording may lie, the one to be used first: by the first body that
+    was received, whoever brought it, so that it doesn't move when another one does.
 
     There is more than one only if the revisions disagree on the agent or the day. The sound may then lie under the
     name by a revision that was the first to arrive here, though not the first to be received: a rebuilt database has
     to find it all the same.
     """
     names = []
-    for revision in history:
+    for revision in sorted(history, key=lambda it: (it.received_at, it.event_id)):
         mention = _mention.decode(revision.content)
         started_at = revision.received_at if mention.started_at is None else mention.started_at
         names.append(object_stem(mention.agent_id, session_id, started_at))

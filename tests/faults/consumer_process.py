@@ -114,6 +114,12 @@ class ConsumerProcess:
             found = {}
         return found
 
+    def consumed(self) -> int:
+        """How many events it has committed the effects of."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._ops_port}/metrics", timeout=2) as answer:
+            lines = answer.read().decode().splitlines()
+        return round(sum(float(line.split()[-1]) for line in lines if line.startswith("ringlog_consumed_total{")))
+
     def begun(self, within_s: float) -> None:
         """When it answers: its signals are its own by then. Blocks. Raises `AssertionError`."""
         deadline = time.monotonic() + within_s

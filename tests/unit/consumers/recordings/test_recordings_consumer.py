@@ -54,6 +54,20 @@ def test_without_a_start_the_day_of_receipt_counts(books: Books) -> None:
     assert books.row("s1")["object_stem"] == "_-agent/2026/09/21/s1"
 
 
+def test_what_is_recovered_later_moves_nothing(books: Books) -> None:
+    day_us = 86_400_000_000
+    first = called("s1", 0, "https://sound.example/1")
+    url = {"recording_url": "https://sound.example/2"}
+    recovered = ended("s1", -day_us, {"recording": url, "n": 1}, recovered=True, appended_ms=2 * 10**12)
+    late = ended("s1", day_us, {"recording": url}, recovered=True, appended_ms=2 * 10**12)
+    books.hear(first)
+    books.hear(late)
+    row = books.row("s1")
+    assert (row["url"], row["object_stem"]) == ("https://sound.example/1", "_-agent/2026/09/21/s1")
+    books.hear(recovered)
+    assert books.row("s1")["object_stem"] == "_-agent/2026/09/20/s1", "that of the first that was received"
+
+
 def test_any_order_and_batching_gives_the_same_rows(books: Books) -> None:
     history = [
         called("s1", 1, None),

@@ -1,0 +1,85 @@
+"""What a competent user writes: an event, a transaction, a committed offset, and the next one.
+
+`python -m bench.apps.one_by_one billing|transcripts`. It decodes with ringlog's code and writes the same rows into the
+same tables. It does less: no revisions, no derived events, no dead letters, no fencing; an event that comes again
+overwrites what it wrote before.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import psycopg
+import uvloop
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from consumers.bills import bill_of
+from consumers.calls import EndedCall, ended_call
+from consumers.transcripts import account_of
+from runtime.kafka import record_of
+
+Write = Callable[[psycopg.AsyncCursor, EndedCall], Coroutine[Any, Any, None]]
+
+ENTRY = (
+    "INSERT INTO billing_entries (session_id, event_id, type, provider, kind, amount_micros, agent_id, caller_id,"
+    " received_at) VALUES (%s, %s, %s, %s, 'charge', %s, %s, %s, %s)"
+    " ON CONFLICT (session_id, event_id, type, provider) DO UPDATE SET amount_micros = excluded.amount_micros"
+)
+HEAD = (
+    "INSERT INTO transcripts (session_id, event_id, received_at, agent_id, caller_id, status, original_status,"
+    " started_at, duration_ms, chat_state, turns, function_calls_state, function_calls)"
+    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+    " ON CONFLICT (session_id) DO UPDATE SET event_id = excluded.event_id, received_at = excluded.received_at,"
+    " status = excluded.status, duration_ms = excluded.duration_ms, chat_state = excluded.chat_state,"
+    " turns = excluded.turns, function_calls = excluded.function_calls"
+)
+TURN = "INSERT INTO transcript_turns (session_id, position, role, text, original_role) VALUES (%s, %s, %s, %s, %s)"
+FUNCTION = (
+    "INSERT INTO transcript_function_calls (session_id, position, name, params, result) VALUES (%s, %s, %s, %s, %s)"
+)
+
+
+async def write_bill(cursor: psycopg.AsyncCursor, call: EndedCall) -> None:
+    bill = bill_of(call)
+    if bill.charges:
+        after = call.agent_id, call.caller.id, call.received_at
+        rows = [(call.session_id, call.event_id, it.type, it.provider, it.amount_micros, *after) for it in bill.charges]
+        await cursor.executemany(ENTRY, rows)
+
+
+async def write_transcript(cursor: psycopg.AsyncCursor, call: EndedCall) -> None:
+    account = account_of(call)
+    session, turns, functions = call.session_id, account.chat.turns, account.functions.calls
+    about = session, call.event_id, call.received_at, call.agent_id, call.caller.id, account.status.value
+    when = account.status.original, account.started_at, account.duration_ms
+    said = account.chat.state, len(turns), account.functions.state, len(functions)
+    await cursor.execute(HEAD, (*about, *when, *said))
+    await cursor.execute("DELETE FROM transcript_turns WHERE session_id = %s", (session,))
+    await cursor.execute("DELETE FROM transcript_function_calls WHERE session_id = %s", (session,))
+    if turns:
+        rows = [(session, place, it.role, it.text, it.original_role) for place, it in enumerate(turns)]
+        await cursor.executemany(TURN, rows)
+    if functions:
+        calls = [(session, place, it.name, it.params, it.result) for place, it in enumerate(functions)]
+        await cursor.executemany(FUNCTION, calls)
+
+
+async def consume(write: Write) -> None:
+    consumer = AIOKafkaConsumer(
+        os.environ["BENCH_TOPIC"],
+        bootstrap_servers=os.environ["RINGLOG_KAFKA_BOOTSTRAP_SERVERS"],
+        group_id=os.environ["BENCH_GROUP"],
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+    )
+    await consumer.start()
+    async with await psycopg.AsyncConnection.connect(os.environ["RINGLOG_DATABASE_URL"], autocommit=True) as connection:
+        async for message in consumer:
+            async with connection.transaction(), connection.cursor() as cursor:
+                await write(cursor, ended_call(record_of(message)))
+            await consumer.commit({TopicPartition(message.topic, message.partition): message.offset + 1})
+
+
+if __name__ == "__main__":
+    uvloop.run(consume({"billing": write_bill, "transcripts": write_transcript}[sys.argv[1]]))

@@ -1,0 +1,82 @@
+"""Ended calls, as the service writes them, put into the topic beforehand."""
+
+import hashlib
+import time
+from collections.abc import Iterable, Iterator
+from random import Random
+from typing import Any
+
+import msgspec
+
+from bench.calls import AGENTS, OWN_NUMBER, call_of
+from runtime.kafka import make_producer, start_within, stop_within
+from runtime.settings import Settings
+from schemas.caller import Caller
+from schemas.event import ENDED, Envelope, event_id, headers_of
+from schemas.partition import partition_of
+from schemas.topics import CALLS_ENDED
+
+_AT_ONCE = 1000  # events on their way to Kafka
+_HOUR_US = 3_600_000_000
+
+
+def whole_calls(count: int, dice: Random) -> Iterator[dict[str, Any]]:
+    """Bodies of 3.4 kB: 24 turns, a function call, three cost items."""
+    return (call_of(f"+1555{number:07d}", number, dice) for number in range(count))
+
+
+def small_calls(count: int, dice: Random) -> Iterator[dict[str, Any]]:
+    """Bodies of 0.3 kB: a cost, and hardly anything else."""
+    for number in range(count):
+        yield {
+            "session_id": f"-O{dice.getrandbits(90):018x}",
+            "agent_id": AGENTS[number % len(AGENTS)],
+            "duration": dice.randint(1, 900),
+            "call_status": "user-ended",
+            "cost_breakdown": [
+                {"type": type_, "provider": "millis", "credit": round(dice.random() / 20, 4)}
+                for type_ in ("stt", "tts")
+            ],
+            "voip": {"from": f"+1555{number % 50_000:07d}", "to": OWN_NUMBER},
+        }
+
+
+async def put(settings: Settings, bodies: Iterable[dict[str, Any]]) -> int:
+    """Into `calls.ended`, by caller; how many bytes their values have together."""
+    producer = make_producer(settings)
+    await start_within(producer)
+    topic = CALLS_ENDED.named(settings.topic_prefix)
+    received_at = time.time_ns() // 1000 - _HOUR_US  # never later than the broker's time of append
+    size = 0
+    try:
+        partitions = len(await producer.partitions_for(topic))
+        sent = []
+        for place, body in enumerate(bodies):
+            envelope = _envelope(body, received_at + place)
+            key, value = envelope.caller.id.encode(), msgspec.json.encode(envelope)
+            headers = headers_of(ENDED, envelope.event_id, envelope.received_at, envelope.session_id)
+            partition = partition_of(key, partitions)
+            sent.append(await producer.send(topic, value, key, partition=partition, headers=headers))
+            size += len(value)
+            if len(sent) == _AT_ONCE:
+                for one in sent:
+                    await one
+                sent.clear()
+        for one in sent:
+            await one
+    finally:
+        await stop_within(producer)
+    return size
+
+
+def _envelope(body: dict[str, Any], received_at: int) -> Envelope:
+    raw, session_id, number = msgspec.json.encode(body), body["session_id"], body["voip"]["from"]
+    return Envelope(
+        event_id=event_id(ENDED, session_id, raw),
+        received_at=received_at,
+        session_id=session_id,
+        agent_id=body["agent_id"],
+        caller=Caller(hashlib.blake2b(number.encode(), digest_size=16).hexdigest(), "phone", number),
+        direction="inbound",
+        body=msgspec.Raw(raw),
+    )

@@ -1,0 +1,70 @@
+"""Many rows in one statement: a batch costs a few round trips, however many rows it writes or looks for."""
+
+import functools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    Column,
+    ColumnElement,
+    Connection,
+    Select,
+    Table,
+    any_,
+    bindparam,
+    column,
+    func,
+    select,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+
+from consumers.database import Insert
+
+
+def insert_rows(
+    tx: Connection, table: Table, rows: Sequence[Mapping[str, Any]], *, replacing: Sequence[str] = ()
+) -> None:
+    """Inserts the rows, in their order, all with the same columns.
+
+    With `replacing`, a row whose primary key is there already gets these columns of the new one, and is locked; no two
+    of the rows may have the same key then. Without, the database raises `IntegrityError`.
+    """
+    if not rows:
+        return
+    names = tuple(rows[0])
+    statement = _insert(tx.dialect.name, table, names, tuple(replacing))
+    if tx.dialect.name == "postgresql":
+        tx.execute(statement, {name: [row[name] for row in rows] for name in names})
+    else:
+        tx.execute(statement, rows)
+
+
+def among(tx: Connection, of: Column[Any], values: Iterable[str] | Iterable[int]) -> ColumnElement[bool]:
+    """Whether the column has one of the values: one parameter, however many they are."""
+    wanted = list(values)
+    if tx.dialect.name == "postgresql":
+        return of == any_(bindparam(None, wanted, type_=ARRAY(of.type)))
+    return of.in_(select(func.json_each(json.dumps(wanted)).table_valued("value").c.value))
+
+
+@functools.lru_cache(maxsize=256)  # to put one together takes as long as to insert a hundred rows
+def _insert(dialect: str, table: Table, names: tuple[str, ...], replacing: tuple[str, ...]) -> Insert:
+    statement: Insert = sqlite.insert(table)
+    if dialect == "postgresql":
+        statement = postgresql.insert(table).from_select(names, _unnested(table, names))
+    if replacing:
+        new = {name: statement.excluded[name] for name in replacing}
+        statement = statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=new)
+    return statement
+
+
+def _unnested(table: Table, names: Sequence[str]) -> Select[Any]:
+    """One array a column, so that the statement is the same for any number of rows. SQLite takes rows one by one,
+    which costs little within a process; over a connection it is most of what a small row costs."""
+    arrays = [bindparam(name, type_=ARRAY(table.c[name].type)) for name in names]
+    columns = [column(name, table.c[name].type) for name in names]
+    rows = func.unnest(*arrays).table_valued(*columns, with_ordinality="nth").render_derived()
+    # In their order: it is that of locks, and of serial numbers.
+    return select(*(rows.c[name] for name in names)).order_by(rows.c.nth)
