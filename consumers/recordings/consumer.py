@@ -55,8 +55,8 @@ class Recordings:
 
 
 def stems(session_id: str, history: Sequence[Revision]) -> list[str]:
-    """Every name, without extension, under which the recording may lie, the one to be used first: by the first body that
-    was received, whoever brought it, so that it doesn't move when another one does.
+    """Every name, without extension, under which the recording may lie, the one to be used first: by the first body
+    that was received, whoever brought it, so that it doesn't move when another one comes.
 
     There is more than one only if the revisions disagree on the agent or the day. The sound may then lie under the
     name by a revision that was the first to arrive here, though not the first to be received: a rebuilt database has
