@@ -73,16 +73,17 @@ def _unwanted(said: Said) -> _Found:
 
 
 def _of_call(call: Call, said: WholeCall | None) -> _Found:
+    """Nobody waits for the event of a prefetch: when a service was killed it may be missing. None must be made up."""
     books = call.books
-    if books is None and not call.is_announced:
-        if said is not None:
-            yield "call", _NOTHING, "a row"
-        return
     if said is None:
-        yield "call", "a row", _NOTHING
+        if books is not None:
+            yield "call", "a row", _NOTHING
+        return
+    if books is None and not call.is_announced:
+        yield "call", _NOTHING, "a row"
         return
     expected = WholeCall(
-        prefetched=call.is_announced,
+        prefetched=call.is_announced and said.prefetched,
         ended=books is not None,
         recovered=call.lost,
         status=books.status if books else None,

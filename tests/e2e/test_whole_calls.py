@@ -220,7 +220,7 @@ def test_a_lost_state_store_and_a_lost_database_come_back_as_they_were(ringlog: 
 
 
 def test_ctrl_c_leaves_no_process_behind_only_the_data_directory(ringlog: WholeRinglog) -> None:
-    assert len(ringlog.up["pids"]) == 6
+    assert len(ringlog.up["pids"]) == 7
     assert ringlog.stop() == 0
     assert ringlog.left_behind() == []
     assert not (ringlog.data_dir / "up.json").exists()

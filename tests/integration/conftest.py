@@ -4,8 +4,16 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from cli import context
 from runtime.settings import Settings
 from tests.edge import Edge, running
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a command prints is not cut to the terminal of whoever runs the tests, which was looked at long before."""
+    for console in (context.out, context.err):
+        monkeypatch.setattr(console, "_width", 200)
 
 
 @pytest.fixture

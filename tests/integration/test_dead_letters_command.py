@@ -209,7 +209,9 @@ def test_what_goes_wrong_is_a_sentence(on: Callable[[None], Scene]) -> None:
     ringlog = on(None)
     ringlog.publish(ODD[2:])
     ringlog.consume(Broken(), 1)
-    assert "There is no 'bills': dead letters have billing, recordings" in ringlog("list", "bills", code=2).stderr
+    assert (
+        "There is no 'bills': dead letters have billing, calls, recordings" in ringlog("list", "bills", code=2).stderr
+    )
     assert "profiles goes past what it can't read" in ringlog("list", "profiles", code=2).stderr
     assert "billing has no dead letter 0/7: `ringlog dead" in ringlog("redrive", "billing", "0/0", "0/7", code=1).stderr
     assert "Name dead letters, or say which by" in ringlog("discard", "billing", code=2).stderr

@@ -75,5 +75,5 @@ async def test_a_topic_that_forgets_ends_the_process(settings: Settings, name: s
 
 
 async def test_an_unknown_consumer_is_answered_with_the_known_ones(settings: Settings) -> None:
-    with pytest.raises(SettingsError, match="there is no consumer 'biling': name one of billing, profiles, recordings"):
+    with pytest.raises(SettingsError, match="there is no consumer 'biling': name one of billing, calls, profiles"):
         await process.consume(settings, "biling", asyncio.Event())

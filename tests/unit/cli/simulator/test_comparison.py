@@ -110,9 +110,19 @@ def test_what_the_log_of_calls_says_wrongly_is_named(
 
 
 def test_a_missing_call_is_found(filled: FilledBooks, plan: Plan) -> None:
-    call = next(call for call in plan if call.books is None and call.is_announced)
+    call = paid(plan)
     filled.run(delete(call_log).where(call_log.c.session_id == call.session_id))
     assert compared(filled, plan) == [Difference(call.session_id, "call", "a row", "nothing")]
+
+
+def test_an_announcement_may_be_missing_and_must_not_be_made_up(filled: FilledBooks, plan: Plan) -> None:
+    call, silent = paid(plan), next(call for call in plan if call.books and not call.is_announced)
+    announced = next(call for call in plan if call.books is None and call.is_announced)
+    filled.run(delete(call_log).where(call_log.c.session_id == announced.session_id))
+    filled.run(update(call_log).where(call_log.c.session_id == call.session_id).values(prefetched_at=None))
+    assert compared(filled, plan) == []
+    filled.run(update(call_log).where(call_log.c.session_id == silent.session_id).values(prefetched_at=1))
+    assert compared(filled, plan) == [Difference(silent.session_id, "call prefetched", "False", "True")]
 
 
 def test_a_missing_turn_a_changed_turn_and_a_lost_result_are_found(filled: FilledBooks, plan: Plan) -> None:
