@@ -6,11 +6,13 @@ BIN := $(VENV)/bin
 # Not compiled beforehand: of ninety packages a process needs a few, and Python compiles those when it first loads them.
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 
+IMAGE ?= ringlog:dev
+
 # Test equipment that is no part of the project: a Docker engine and images, where a machine has none.
 TESTBED ?= ../shared/testbed/docker
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check format bench bench-journal bench-books bench-memory bench-recordings lock clean
+.PHONY: help run test test-all check image env format bench bench-journal bench-books bench-memory bench-recordings lock clean
 
 help: ## What can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -46,6 +48,13 @@ check: $(VENV)/installed ## Format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+image: ## The container image, as ringlog:dev; IMAGE=name:tag names it otherwise
+	docker build -t $(IMAGE) --build-arg VERSION=$(lastword $(subst :, ,$(IMAGE))) \
+		--build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) .
+
+env: ## The secrets of compose.yaml, new ones in .env, unless it is there
+	@$(PYTHON) image/new_env.py
 
 format: $(VENV)/installed
 	$(BIN)/ruff format .
