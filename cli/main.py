@@ -22,6 +22,7 @@ VERBS = (
     "reconcile",
     "migrate",
     "simulate",
+    "check",
 )
 
 
