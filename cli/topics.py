@@ -7,7 +7,7 @@ import msgspec
 import typer
 from rich.table import Table
 
-from cli.context import EXIT_FAILED, explained, load, out
+from cli.context import EXIT_FAILED, explained, load, out, patiently
 from runtime import topics
 from runtime.topics import Report, TopicStatus
 from schemas.topics import DAY_MS, FOREVER_MS
@@ -17,12 +17,15 @@ app = typer.Typer(no_args_is_help=True, help="The topics of the catalogue on you
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Fix = Annotated[bool, typer.Option("--fix", help="Repair the settings of topics that exist. Lowers nothing.")]
 
+Wait = Annotated[bool, typer.Option("--wait", help="While Kafka is away, try again.")]
+
 
 @app.command()
-def apply(fix: Fix = False, json: Json = False) -> None:
+def apply(fix: Fix = False, wait: Wait = False, json: Json = False) -> None:
     """Make the topics that are missing; report, and with --fix repair, those that differ from the catalogue."""
     with explained():
-        report = asyncio.run(topics.apply(load(), fix=fix))
+        settings = load()
+        report = patiently(lambda: asyncio.run(topics.apply(settings, fix=fix)), wait=wait)
     if json:
         _print_json(report)
         return
