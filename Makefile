@@ -12,7 +12,7 @@ IMAGE ?= ringlog:dev
 TESTBED ?= ../shared/testbed/docker
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check image env format bench bench-journal bench-books bench-memory bench-recordings lock clean
+.PHONY: help run test test-all check image env chart-readme format bench bench-journal bench-books bench-memory bench-recordings lock clean
 
 help: ## What can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ check: $(VENV)/installed ## Format, lint and types
 image: ## The container image, as ringlog:dev; IMAGE=name:tag names it otherwise
 	docker build -t $(IMAGE) --build-arg VERSION=$(lastword $(subst :, ,$(IMAGE))) \
 		--build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) .
+
+chart-readme: ## The table of values in the chart's README, from the comments of values.yaml
+	@$(PYTHON) helm/values_table.py
 
 env: ## The secrets of compose.yaml, new ones in .env, unless it is there
 	@$(PYTHON) image/new_env.py

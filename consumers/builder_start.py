@@ -28,7 +28,7 @@ class BuilderStart:
         self._now = now
         self._began = now()
 
-    async def __call__(self, request: Request) -> Response:
+    async def answer(self, request: Request) -> Response:
         try:
             within_s = float(request.query_params.get("within", WITHIN_S))
         except ValueError:
