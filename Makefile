@@ -30,7 +30,7 @@ run: $(VENV)/installed ## Everything on this machine: Kafka, the service, the co
 	@exec $(BIN)/ringlog up
 
 test: $(VENV)/installed ## The tests, against a real broker and a real PostgreSQL; needs only Python
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not containers and not slow and not s3" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not containers and not slow and not s3 and not helm and not kubernetes" $(PYTEST_ARGS)
 
 # The equipment is copied because read-only files would be read-only inside of the images, too.
 test-all: $(VENV)/installed ## What `make test` leaves out: containers, S3, long faults
