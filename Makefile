@@ -8,11 +8,12 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 
 IMAGE ?= ringlog:dev
 
-# Test equipment that is no part of the project: a Docker engine and images, where a machine has none.
+# Test equipment that is no part of the project: a Docker engine and images, and a Kubernetes, where a machine has none.
 TESTBED ?= ../shared/testbed/docker
+TESTBED_NODE ?= ../shared/testbed/kubernetes/node
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check image env chart-readme format bench bench-journal bench-books bench-memory bench-recordings lock clean
+.PHONY: help run test test-all test-kubernetes check image env chart-readme format bench bench-journal bench-books bench-memory bench-recordings lock clean
 
 help: ## What can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -33,16 +34,30 @@ test: $(VENV)/installed ## The tests, against a real broker and a real PostgreSQ
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not containers and not slow and not s3 and not helm and not kubernetes" $(PYTEST_ARGS)
 
 # The equipment is copied because read-only files would be read-only inside of the images, too.
-test-all: $(VENV)/installed ## What `make test` leaves out: containers, S3, long faults
+# A node of Kubernetes is built from sources the first time, ten to twenty minutes of two cores: beside the other tests, and
+# after them whenever they want a core.
+test-all: $(VENV)/installed ## What `make test` leaves out: containers, S3, long faults, Kubernetes
 	@set -e; \
 	if [ -d $(TESTBED) ]; then \
-		tools=$$(mktemp -d); cp -r $(TESTBED)/. $$tools; chmod -R u+w $$tools; \
+		tools=$$(mktemp -d); cp -r $(TESTBED)/. $$tools; chmod -R u+w $$tools; trap 'rm -rf "$$tools"' EXIT; \
 		export DOCKER_HOST="$$($$tools/ensure-docker)"; \
+		$$tools/base-images python:3.13-slim >/dev/null; \
 		$$tools/kafka-image >/dev/null; $$tools/postgres-image >/dev/null; $$tools/s3-image >/dev/null; \
-		export TESTBED="$$tools"; trap 'rm -rf "$$tools"' EXIT; \
+		export TESTBED="$$tools"; \
+	fi; \
+	if [ -x $(TESTBED_NODE) ]; then \
+		export RINGLOG_TEST_NODE=$(abspath $(TESTBED_NODE)); \
+		NICE="nice -n 19" $$RINGLOG_TEST_NODE build & \
 	fi; \
 	$(BIN)/python -m pytest -m "slow or s3" $(PYTEST_ARGS); \
-	RINGLOG_TEST_SOURCE=containers $(BIN)/python -m pytest tests/integration tests/containers $(PYTEST_ARGS)
+	RINGLOG_TEST_SOURCE=containers $(BIN)/python -m pytest tests/integration tests/containers $(PYTEST_ARGS); \
+	wait $$!; \
+	$(MAKE) test-kubernetes
+
+test-kubernetes: $(VENV)/installed ## The chart: rendered by Helm, and on the cluster that KUBECONFIG names, or a node of the test equipment
+	@set -e; \
+	if [ -x $(TESTBED_NODE) ]; then export RINGLOG_TEST_NODE=$(abspath $(TESTBED_NODE)); trap '$(TESTBED_NODE) down' EXIT; fi; \
+	$(BIN)/python -m pytest -m "helm or kubernetes" tests/helm $(PYTEST_ARGS)
 
 check: $(VENV)/installed ## Format, lint and types
 	$(BIN)/ruff format --check .
