@@ -56,7 +56,10 @@ test-all: $(VENV)/installed ## What `make test` leaves out: containers, S3, long
 
 test-kubernetes: $(VENV)/installed ## The chart: rendered by Helm, and on the cluster that KUBECONFIG names, or a node of the test equipment
 	@set -e; \
-	if [ -x $(TESTBED_NODE) ]; then export RINGLOG_TEST_NODE=$(abspath $(TESTBED_NODE)); trap '$(TESTBED_NODE) down' EXIT; fi; \
+	if [ -x $(TESTBED_NODE) ]; then \
+		export RINGLOG_TEST_NODE=$(abspath $(TESTBED_NODE)); \
+		$$RINGLOG_TEST_NODE status >/dev/null 2>&1 || trap '$$RINGLOG_TEST_NODE down' EXIT; \
+	fi; \
 	$(BIN)/python -m pytest -m "helm or kubernetes" tests/helm $(PYTEST_ARGS)
 
 check: $(VENV)/installed ## Format, lint and types
