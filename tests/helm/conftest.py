@@ -1,6 +1,7 @@
 """What the tests of the chart stand on: Helm, and a real cluster with a Kafka and a PostgreSQL beside it."""
 
-from collections.abc import Callable, Iterator
+import subprocess
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,27 @@ from tests.sources.image import build_image
 from tests.sources.origin import Unavailable
 
 _measured = pytest.StashKey[dict[str, str]]()
+_releases = pytest.StashKey[list[Release]]()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     for what, figure in config.stash.get(_measured, {}).items():
         terminalreporter.write_line(f"{what}: {figure}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that fails shows what one needs: what a command said, and the pods, events and logs of its releases."""
+    report = yield
+    if report.failed and call.excinfo is not None:
+        error = call.excinfo.value
+        if isinstance(error, subprocess.CalledProcessError):
+            report.sections.append(("what the command said", f"{error.stdout or ''}{error.stderr or ''}"))
+        for release in item.config.stash.get(_releases, []):
+            report.sections.append((f"release in {release.namespace}", release.what_is_wrong()))
+    return report
 
 
 @pytest.fixture
@@ -37,11 +54,14 @@ def tools() -> Tools:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Cluster:
+def cluster() -> Iterator[Cluster]:
+    """One that was there stays, one that is started for these tests goes with them."""
     try:
-        return open_cluster()
+        cluster = open_cluster()
     except Unavailable as error:
         pytest.skip(str(error))
+    yield cluster
+    cluster.close()
 
 
 @pytest.fixture(scope="session")
@@ -65,9 +85,12 @@ def outside(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.fixture(scope="module")
-def new_release(cluster: Cluster, outside: Outside, image: str) -> Iterator[Callable[..., Release]]:
+def new_release(
+    request: pytest.FixtureRequest, cluster: Cluster, outside: Outside, image: str
+) -> Iterator[Callable[..., Release]]:
     """Makes a release that is prepared and not yet installed; all are gone after the module."""
     made: list[Release] = []
+    request.config.stash[_releases] = made
 
     def make(helm: str = "4") -> Release:
         try:
@@ -82,6 +105,7 @@ def new_release(cluster: Cluster, outside: Outside, image: str) -> Iterator[Call
     yield make
     for release in made:
         release.delete()
+    made.clear()
 
 
 @pytest.fixture(scope="session")
