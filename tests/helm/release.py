@@ -82,8 +82,11 @@ class Release:
         return time.monotonic() - began
 
     def test(self) -> str:
-        """What `ringlog check` printed. Raises `subprocess.CalledProcessError` when it found something wrong."""
-        return self.helm("test", NAME, "--logs", "--timeout", f"{WAIT_S}s")
+        """What `ringlog check` printed. Raises `AssertionError` with it when it found something wrong."""
+        try:
+            return self.helm("test", NAME, "--logs", "--timeout", f"{WAIT_S}s")
+        except subprocess.CalledProcessError as error:
+            raise AssertionError(f"helm test failed: {error.stdout}{error.stderr}\n{self.what_is_wrong()}") from None
 
     def uninstall(self) -> None:
         self.helm("uninstall", NAME, "--wait", "--timeout", f"{WAIT_S}s")
