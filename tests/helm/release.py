@@ -86,7 +86,7 @@ class Release:
         try:
             return self.helm("test", NAME, "--logs", "--timeout", f"{WAIT_S}s")
         except subprocess.CalledProcessError as error:
-            raise AssertionError(f"helm test failed: {error.stdout}{error.stderr}\n{self.what_is_wrong()}") from None
+            raise AssertionError(f"helm test failed: {error.stdout}{error.stderr}") from None
 
     def uninstall(self) -> None:
         self.helm("uninstall", NAME, "--wait", "--timeout", f"{WAIT_S}s")
