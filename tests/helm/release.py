@@ -21,6 +21,7 @@ CHART = Path(__file__).parents[2] / "helm" / "ringlog"
 NAME = "ringlog"
 WEBHOOK_SECRET = "webhook-secret-of-the-tests"
 CREDIT_MICROS = 250_000  # what the end of each call says that it cost
+IDENTITY_KEY = "identity-key-of-the-tests"
 WAIT_S = 240  # for what should take one minute, on a machine that does other things, too
 
 Values = dict[str, Any]
@@ -58,7 +59,7 @@ class Release:
             "ringlog",
             {
                 "webhook-keys": f"tests:{WEBHOOK_SECRET}",
-                "identity-key": "identity-key-of-the-tests",
+                "identity-key": IDENTITY_KEY,
                 "ops-key": "ops-secret-of-the-tests",
                 "database-url": self.outside.database_url(self.database),
             },
@@ -110,9 +111,9 @@ class Release:
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         return self.cluster.kubectl("--namespace", self.namespace, *arguments, stdin=stdin)
 
-    def helm(self, *arguments: str) -> str:
+    def helm(self, *arguments: str, stdin: str | None = None) -> str:
         words = ("--namespace", self.namespace, *arguments)
-        return self.cluster.tools.helm(self.helm_version, *words, timeout_s=WAIT_S + 60)
+        return self.cluster.tools.helm(self.helm_version, *words, stdin=stdin, timeout_s=WAIT_S + 60)
 
     def pods(self, component: str) -> list[Pod]:
         """Those that are not going already, by name."""
@@ -170,16 +171,12 @@ class Release:
         return f"--- {pod} {' '.join(flags)}: no log"
 
     def _helm(self, verb: str, values: Values | None, flags: tuple[str, ...]) -> float:
-        merged = merge(self.values(), values or {})
-        path = CHART.parent / f".{self.namespace}.json"
-        path.write_text(json.dumps(merged))
+        merged = json.dumps(merge(self.values(), values or {}))
         began = time.monotonic()
         try:
-            self.helm(verb, NAME, str(CHART), "--values", str(path), "--timeout", f"{WAIT_S}s", *flags)
+            self.helm(verb, NAME, str(CHART), "--values", "-", "--timeout", f"{WAIT_S}s", *flags, stdin=merged)
         except subprocess.CalledProcessError as error:
             raise AssertionError(f"helm {verb} failed: {error.stderr}") from None
-        finally:
-            path.unlink()
         return time.monotonic() - began
 
 

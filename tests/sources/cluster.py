@@ -43,9 +43,9 @@ class Tools:
         )
         return done.stdout
 
-    def helm(self, version: str, *arguments: str, timeout_s: float = _DEADLINE_S) -> str:
+    def helm(self, version: str, *arguments: str, stdin: str | None = None, timeout_s: float = _DEADLINE_S) -> str:
         """`version` is "3" or "4"."""
-        return self.run(self.program(version), *arguments, timeout_s=timeout_s)
+        return self.run(self.program(version), *arguments, stdin=stdin, timeout_s=timeout_s)
 
     def program(self, version: str) -> str:
         """The Helm of a version: on a laptop there is one, named helm. Raises `Unavailable` for another one."""
