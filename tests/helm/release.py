@@ -14,6 +14,7 @@ from schemas.topics import CALLS_ENDED
 from tests.helm.calling import Calling, Calls
 from tests.helm.outside import PARTITIONS, Outside
 from tests.helm.pod import Pod
+from tests.helm.waiting import PATIENCE_S, eventually
 from tests.sources.cluster import Cluster
 
 CHART = Path(__file__).parents[2] / "helm" / "ringlog"
@@ -145,6 +146,21 @@ class Release:
         """Micro-credits of each session."""
         query = "SELECT session_id, sum(amount_micros) FROM billing_entries GROUP BY session_id"
         return {session_id: int(amount) for session_id, amount in self.outside.rows(self.database, query)}
+
+    def wait_until_kept(self, calls: Calls, within_s: float = PATIENCE_S) -> None:
+        """Each accepted call is one event in the topic, however often it lies there, and billed once."""
+
+        def kept() -> bool:
+            ended, billed = self.ended(), self.billed()
+            events = {said: len(ended.get(said, ())) for said in calls.accepted}
+            wrong = {said: number for said, number in events.items() if number != 1}
+            assert not wrong, f"sessions, and how many events of theirs the topic has: {wrong}"
+            amounts = {said: billed.get(said) for said in calls.accepted}
+            wrong = {said: amount for said, amount in amounts.items() if amount != CREDIT_MICROS}
+            assert not wrong, f"sessions, and what was billed for them: {wrong}"
+            return True
+
+        eventually(kept, within_s)
 
     def what_is_wrong(self) -> str:
         """For a person who reads why a test failed: pods, events, and what every container said last."""

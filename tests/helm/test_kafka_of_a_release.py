@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.helm.release import CREDIT_MICROS, Release
-from tests.helm.waiting import eventually
+from tests.helm.release import Release
 from tests.sources.secure_kafka import PASSWORD, USER
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(600)]
@@ -24,7 +23,7 @@ def goes_through(release: Release, kafka: dict[str, Any]) -> None:
     release.test()
     calls = release.call(20)
     assert calls.failed == []
-    eventually(lambda: release.billed() == dict.fromkeys(calls.accepted, CREDIT_MICROS))
+    release.wait_until_kept(calls)
     release.uninstall()
 
 
@@ -66,7 +65,6 @@ def test_calls_are_accepted_though_kafka_is_away_at_the_install(
         assert len(calls.accepted) == 40
     finally:
         broker.restart()
-    eventually(lambda: release.billed() == dict.fromkeys(calls.accepted, CREDIT_MICROS), within_s=120)
-    assert release.ended().keys() == set(calls.accepted)
+    release.wait_until_kept(calls, within_s=120)
     release.test()
     release.uninstall()

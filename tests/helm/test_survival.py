@@ -6,8 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.helm.caller import number_of
-from tests.helm.calling import Calls
-from tests.helm.release import CREDIT_MICROS, Release, Values
+from tests.helm.release import Release, Values
 from tests.helm.waiting import eventually
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(600)]
@@ -23,13 +22,6 @@ def release(new_release: Callable[..., Release]) -> Release:
     release = new_release()
     release.install(with_billing())
     return release
-
-
-def all_is_kept(release: Release, calls: Calls) -> None:
-    """Each accepted call is one event in the topic, and paid once."""
-    ended = release.ended()
-    assert {session_id: len(ended[session_id]) for session_id in calls.accepted} == dict.fromkeys(calls.accepted, 1)
-    eventually(lambda: dict.fromkeys(calls.accepted, CREDIT_MICROS).items() <= release.billed().items())
 
 
 def all_callers_are_known(release: Release) -> None:
@@ -48,7 +40,7 @@ def test_a_consumer_that_becomes_two_and_one_again_keeps_the_books(release: Rele
         eventually(lambda: len(release.pods("billing")) == 1)
         calls = calling.stop()
     assert calls.failed == []
-    all_is_kept(release, calls)
+    release.wait_until_kept(calls)
 
 
 def test_what_was_accepted_outlives_killed_pods(release: Release) -> None:
@@ -64,7 +56,7 @@ def test_what_was_accepted_outlives_killed_pods(release: Release) -> None:
         release.wait_until_ready("statefulset/ringlog")
         calls = calling.stop()
     assert len(calls.accepted) > len(calls.failed)  # those fail that a killed server had in its hands
-    all_is_kept(release, calls)
+    release.wait_until_kept(calls)
     assert release.volumes() == volumes
     all_callers_are_known(release)
     afterwards = release.call()
@@ -85,8 +77,7 @@ def test_what_waits_in_a_spool_outlives_its_pod(release: Release) -> None:
         broker.restart()
     assert calls.failed == []
     assert len(calls.accepted) == 40
-    eventually(lambda: set(calls.accepted) <= release.ended().keys())
-    all_is_kept(release, calls)
+    release.wait_until_kept(calls)
     all_callers_are_known(release)
 
 
