@@ -1,7 +1,7 @@
 """What a new version of the contracts would break for readers of an older one.
 
-Events stay in topics for ever. So a reader of the old contract meets new events, and one of the new contract old events:
-a shape may become neither wider nor narrower. What may come is a member that may be absent, a message, a topic.
+Events stay in topics for ever. So a reader of the old contract meets new events, and one of the new contract old
+events: a shape may become neither wider nor narrower. What may come is a member that may be absent, a message, a topic.
 """
 
 import json
