@@ -20,6 +20,7 @@ VERBS = (
     "recordings",
     "dead-letters",
     "reconcile",
+    "schemas",
     "migrate",
     "simulate",
 )

@@ -37,8 +37,10 @@ _EPOCH = date(1970, 1, 1)
 # It becomes a header, a key in a database and part of a file's name; the provider's have 36 characters.
 MAX_SESSION_ID_CHARACTERS = 256
 
-# In microseconds since the epoch. What a foreign record may say beyond it is no time, and could not be written as one.
-ReceivedAt = Annotated[int, msgspec.Meta(ge=0, le=MAX_TIMESTAMP_S * 1_000_000)]
+# What a foreign record may say beyond it is no time, and could not be written as one.
+ReceivedAt = Annotated[
+    int, msgspec.Meta(ge=0, le=MAX_TIMESTAMP_S * 1_000_000, description="Microseconds since the epoch.")
+]
 
 
 DECIDED_BY = (
