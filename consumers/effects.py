@@ -12,6 +12,7 @@ from consumers.backoff import Backoff
 from consumers.contract import Consumer, UnreadableEvent
 from consumers.database import read_only
 from consumers.dead_letters import DeadLetters
+from consumers.delivery import Away, Delivery
 from consumers.letter_book import Letter, Share
 from consumers.outage import Outage, outage
 from consumers.positions import Fenced, Move
@@ -53,10 +54,12 @@ class Effects:
         self._prefix = settings.topic_prefix
         self._allowed_share = settings.dead_letter_share
         self._consumer = consumer
+        self._delivery = consumer if isinstance(consumer, Delivery) else None
         self._engine = engine
         self._dead_letters = dead_letters
         self._committed = committed
         self.outage: Outage | None = None  # of the database, while it lasts
+        self.away: Outage | None = None  # of the other side of a delivery, while it lasts
         self._log = logger("consumers.effects").bind(consumer=consumer.name)
 
     async def of(self, records: Sequence[Record], reader: Reader, stop: asyncio.Event) -> None:
@@ -66,7 +69,7 @@ class Effects:
         """
         arrived = time.perf_counter()
         work = _Work(reader, stop)
-        for batch in batches(records):
+        for batch in batches(records, self._delivery.max_records if self._delivery else None):
             try:
                 await self._commit(batch, work)
             except (Fenced, Abandoned):
@@ -125,12 +128,17 @@ class Effects:
     async def _commit(self, records: Sequence[Record], work: "_Work", letter: Letter | None = None) -> None:
         """The effects of the records or, with its letter, none of the one that is given up. Waits for the database.
 
-        Raises what the consumer raises.
+        What is delivered is not delivered again because the database is away. Raises what the consumer raises.
         """
+        to_deliver = self._delivery if letter is None else None
 
         async def attempt() -> Sequence[Move]:
+            nonlocal to_deliver
             moves = work.reader.moves(records)
             with work.reader.committing():
+                if to_deliver is not None:
+                    await to_deliver.deliver(records)
+                    to_deliver = self.away = None
                 await in_thread(self._transaction, records, moves, work.reader.cluster_id, letter)
                 work.check_epoch()
                 work.reader.moved(moves)
@@ -145,12 +153,15 @@ class Effects:
                 CONSUMED.labels(self._consumer.name, topic).inc(count)
 
     async def _from_database(self, work: "_Work", attempt: Callable[[], Awaitable[T]]) -> T:
-        """Waits for a database that is away, for as long as it is. Raises what else the attempt raises."""
+        """Waits for a database that is away, or another side, as long as it is. Raises what else the attempt raises."""
         backoff = Backoff()
         while True:
             work.check()
             try:
                 result = await attempt()
+            except Away as error:
+                self._wait_for_other_side(error.found)
+                await error.wait(backoff, work.stop)
             except Exception as error:
                 if (found := outage(error)) is None:
                     raise
@@ -176,6 +187,11 @@ class Effects:
         RETRIES.labels(self._consumer.name, "database").inc()
         say = self._log.warning if found.passes else self._log.error
         say("waiting for the database", reason=found.reason)
+
+    def _wait_for_other_side(self, found: Outage) -> None:
+        self.away = found
+        RETRIES.labels(self._consumer.name, "delivery").inc()
+        self._log.warning("the other side is away; waiting to deliver again", reason=found.reason)
 
     def _tried_again(self, reason: str, error: Exception) -> None:
         RETRIES.labels(self._consumer.name, reason).inc()
@@ -204,13 +220,13 @@ class _Work:
             raise Abandoned
 
 
-def batches(records: Sequence[Record]) -> Iterator[list[Record]]:
-    """In their order, each of at most `BATCH_BYTES`, or one record."""
+def batches(records: Sequence[Record], most: int | None = None) -> Iterator[list[Record]]:
+    """In their order, each of at most `BATCH_BYTES` and `most` records, or one record."""
     batch: list[Record] = []
     size = 0
     for record in records:
         bytes_ = len(record.value or b"")
-        if batch and size + bytes_ > BATCH_BYTES:
+        if batch and (size + bytes_ > BATCH_BYTES or len(batch) == most):
             yield batch
             batch, size = [], 0
         batch.append(record)
