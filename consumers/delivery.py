@@ -1,13 +1,11 @@
 """Effects outside of the database, as the runner drives them: made before the transaction that moves the position."""
 
-import asyncio
 import inspect
 from collections.abc import Sequence
 from typing import cast
 
 from sqlalchemy import Connection
 
-from consumers.backoff import Backoff
 from consumers.contract import Consumer, Deliverer, Later, Record, Topic
 from consumers.outage import Outage, outage
 from runtime.threads import in_thread
@@ -19,17 +17,10 @@ LONGEST_PAUSE_S = 300.0
 class Away(Exception):
     """The other side can't take it now, and no event is to blame: wait, and deliver again."""
 
-    def __init__(self, found: Outage, after_s: float | None) -> None:
+    def __init__(self, found: Outage, after_s: float | None = None) -> None:
         super().__init__(found.reason)
         self.found = found
-        self._after_s = after_s
-
-    async def wait(self, backoff: Backoff, stop: asyncio.Event) -> None:
-        """As long as the other side has asked for, or as long as is usual."""
-        if self._after_s is not None and self._after_s > 0:
-            at_least = min(self._after_s, LONGEST_PAUSE_S)
-            backoff = Backoff(first_s=2 * at_least, longest_s=2 * at_least)  # it waits for half of that at least
-        await backoff.wait(stop)
+        self.after_s = min(after_s or 0.0, LONGEST_PAUSE_S)
 
 
 class Delivery:

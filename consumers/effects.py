@@ -16,7 +16,7 @@ from consumers.delivery import Away, Delivery
 from consumers.letter_book import Letter, Share
 from consumers.outage import Outage, outage
 from consumers.positions import Fenced, Move
-from consumers.reader import Reader
+from consumers.progress import Progress
 from runtime.logs import logger
 from runtime.metrics import BATCH_SECONDS, CONSUMED, RETRIES
 from runtime.settings import PREFIX, Settings
@@ -50,6 +50,7 @@ class Effects:
         engine: Engine,
         dead_letters: DeadLetters,
         committed: Callable[[], None],
+        backoff: Callable[[], Backoff] = Backoff,
     ) -> None:
         self._prefix = settings.topic_prefix
         self._allowed_share = settings.dead_letter_share
@@ -58,11 +59,12 @@ class Effects:
         self._engine = engine
         self._dead_letters = dead_letters
         self._committed = committed
+        self._new_backoff = backoff
         self.outage: Outage | None = None  # of the database, while it lasts
         self.away: Outage | None = None  # of the other side of a delivery, while it lasts
         self._log = logger("consumers.effects").bind(consumer=consumer.name)
 
-    async def of(self, records: Sequence[Record], reader: Reader, stop: asyncio.Event) -> None:
+    async def of(self, records: Sequence[Record], reader: Progress, stop: asyncio.Event) -> None:
         """Returns when all are committed or in the dead letters. Raises `Abandoned` and `Fenced`: read again.
 
         Raises `TooManyDeadLetters` instead of giving up an event too many; its position stays before it.
@@ -82,7 +84,7 @@ class Effects:
 
     async def _one(self, record: Record, work: "_Work") -> None:
         """By itself, in its own transaction: the one that is to blame is found, and the others have their effects."""
-        backoff = Backoff()
+        backoff = self._new_backoff()
         for tries in range(1, TRIES + 1):
             try:
                 return await self._commit([record], work)
@@ -97,7 +99,7 @@ class Effects:
 
     async def _give_up(self, record: Record, error: Exception, work: "_Work") -> None:
         """The position passes the event only when Kafka has acknowledged its dead letter."""
-        backoff = Backoff()
+        backoff = self._new_backoff()
         place = f"{record.topic}/{record.partition}/{record.offset}"
         await self._refuse_beyond_share(place, error, work)
         while isinstance(letter := await self._dead_letters.publish(record, error), BaseException):
@@ -154,14 +156,14 @@ class Effects:
 
     async def _from_database(self, work: "_Work", attempt: Callable[[], Awaitable[T]]) -> T:
         """Waits for a database that is away, or another side, as long as it is. Raises what else the attempt raises."""
-        backoff = Backoff()
+        backoff = self._new_backoff()
         while True:
             work.check()
             try:
                 result = await attempt()
             except Away as error:
                 self._wait_for_other_side(error.found)
-                await error.wait(backoff, work.stop)
+                await backoff.wait(work.stop, error.after_s)
             except Exception as error:
                 if (found := outage(error)) is None:
                     raise
@@ -202,7 +204,7 @@ class Effects:
 class _Work:
     """Under which circumstances a batch was read, and whether they are still so."""
 
-    def __init__(self, reader: Reader, stop: asyncio.Event) -> None:
+    def __init__(self, reader: Progress, stop: asyncio.Event) -> None:
         self.reader = reader
         self.stop = stop
         self._epoch = reader.epoch

@@ -51,15 +51,24 @@ def load(which: str, group: str | None, taken: frozenset[str]) -> Own:
     """
     point = None if is_import_path(which) else entry_point(which)
     path = point.value if point else which
-    consumer = _made(_attribute(path), path)
+    consumer = prepared(_made(_attribute(path), path), path, group or (point.name if point else None))
+    if consumer.name in taken:
+        raise SettingsError(
+            f"{path} can't be called {consumer.name!r}: ringlog has a consumer of that name; give another --group."
+        )
+    return consumer
+
+
+def prepared(consumer: Any, path: str, name: str | None = None, default_name: str | None = None) -> Own:
+    """The same object, looked at whether it is a consumer, and called `name`, if one is given, else as it says itself.
+
+    Raises `SettingsError`.
+    """
     _check_shape(consumer, path)
-    name = group or (point.name if point else getattr(consumer, "name", None))
+    _check_tables(consumer, path)
+    name = name or getattr(consumer, "name", default_name)
     if not name:
         raise SettingsError(f"{path} has no name: give it one by --group, or by an attribute `name`.")
-    if name in taken:
-        raise SettingsError(
-            f"{path} can't be called {name!r}: ringlog has a consumer of that name; give another --group."
-        )
     check_name(name, path)
     if getattr(consumer, "name", None) != name:
         try:
@@ -68,7 +77,6 @@ def load(which: str, group: str | None, taken: frozenset[str]) -> Own:
             raise SettingsError(
                 f"{path} calls itself {consumer.name!r} and takes no other name: drop --group."
             ) from None
-    _check_tables(consumer, path)
     found: Own = consumer
     return found
 
