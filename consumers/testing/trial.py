@@ -57,7 +57,7 @@ class Trial:
 
     The database is a SQLite file; the transaction, the position in it, the tries, the dead letters are those of
     `ringlog consume`, only that no pause is waited for. `pauses` has what would have been, in seconds, where somebody
-    asked for it (`Later.after_s`), else 0.
+    asked for it (`Later.after_s`), else 0. `killed_in` says where the process was killed.
     """
 
     def __init__(
@@ -106,8 +106,11 @@ class Trial:
         if self._killed_at is None:
             return self._life(make, None, killed)
         at, self._killed_at = self._killed_at, None
-        self._life(make, at, None)
-        return self._life(make, None, None) if self.killed_in else None
+        made = self._life(make, at, None)
+        if (killed_in := self.killed_in) is not None:
+            made = self._life(make, None, None)
+            self.killed_in = killed_in
+        return made
 
     def rows(self, table: Table) -> list[tuple[Any, ...]]:
         """All of them, in the order of the primary key."""
