@@ -14,6 +14,7 @@ from consumers.contract import Later, Record
 from consumers.delivery import delivering
 from consumers.positions import load
 from consumers.publisher import Message, Publisher
+from consumers.reader import REVOKE_GRACE_S
 from consumers.runner import Runner
 from consumers.tables import positions
 from consumers.testing import ended
@@ -151,22 +152,38 @@ async def test_a_stop_finishes_the_batch_and_its_position(prepared: Settings) ->
     assert sorted(courier.delivered + again.delivered) == SESSIONS, "none was lost, and none came twice"
 
 
+MANY = [ended(f"session-{n}", caller=f"+1555010{n:04}") for n in range(80)]  # longer than a heartbeat
+
+
+async def test_a_rebalance_would_wait_for_what_is_being_delivered(prepared: Settings) -> None:
+    await publish(prepared, CALLS[:1])
+    courier = Courier(pause_s=1.0)
+    with opened(prepared) as engine:
+        async with running(prepared, courier, engine) as runner:
+            await until(lambda: courier.tried == 1)
+            assert runner._reader is not None
+            before = time.monotonic()
+            await runner._reader.on_partitions_revoked([])
+            assert courier.delivered == ["session-0"] and done(engine) == 1
+            assert time.monotonic() - before < REVOKE_GRACE_S
+
+
 async def test_a_rebalance_waits_for_the_batch_and_none_comes_twice(
     prepared: Settings, new_database: Callable[[], str]
 ) -> None:
     on_postgres = prepared.model_copy(update={"database_url": new_database()})
     database.migrate(on_postgres)
-    await publish(on_postgres, CALLS)
+    await publish(on_postgres, MANY)
     one, two = Courier(pause_s=1.0), Courier(pause_s=0.1)
     with opened(on_postgres) as engine:
         async with running(on_postgres, one, engine):
             await until(lambda: one.tried == 1)
             async with running(on_postgres, two, engine):
-                await until(lambda: done(engine) == 25, 60)
+                await until(lambda: done(engine) == len(MANY), 60)
         with engine.connect() as tx:
             cluster = tx.execute(select(positions.c.cluster_id).limit(1)).scalar_one()
-            assert sum(load(tx, "courier", cluster).values()) == 25
-    assert sorted(one.delivered + two.delivered) == SESSIONS
+            assert sum(load(tx, "courier", cluster).values()) == len(MANY)
+    assert sorted(one.delivered + two.delivered) == sorted(it.header("ce_subject") or "" for it in MANY)
 
 
 def test_a_kafka_that_forbids_to_make_the_topic_is_a_sentence(tmp_path: Path) -> None:
