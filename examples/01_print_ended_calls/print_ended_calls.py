@@ -12,8 +12,8 @@ class PrintEndedCalls:
     topics = (CALLS_ENDED,)
 
     def deliver(self, records: Sequence[Record]) -> None:
-        for record in records:
-            call = ended_call(record)
+        # All are read before the first is printed: one that can't be read makes the batch come again, one by one.
+        for call in [ended_call(record) for record in records]:
             seconds = "?" if call.body.duration is None else round(call.body.duration)
             turns = len(call.body.chat_turns().turns)
             print(f"{call.session_id}: {call.body.status.value}, {seconds} s, {turns} turns", flush=True)

@@ -21,9 +21,10 @@ class NotifyOverHttp:
         self._url = url or os.environ["NOTIFY_URL"]
 
     async def deliver(self, records: Sequence[Record]) -> None:
+        calls = [ended_call(record) for record in records]  # before the first is told: what can't be read raises here
         async with aiohttp.ClientSession(timeout=TIMEOUT) as session:
-            for record in records:
-                await self._tell(session, ended_call(record))
+            for call in calls:
+                await self._tell(session, call)
 
     async def _tell(self, session: aiohttp.ClientSession, call: EndedCall) -> None:
         """Raises `Later` for what passes, and for what doesn't an error that makes the event a dead letter."""
