@@ -52,6 +52,7 @@ class Billing:
 
     name = BILLING
     topics: tuple[Topic, ...] = (CALLS_ENDED,)
+    thread_safe = True
 
     def __init__(self, plans: Plans | None = None) -> None:
         self._plan_charges = PlanCharges(plans)

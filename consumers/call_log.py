@@ -49,6 +49,7 @@ class CallLog:
 
     name = "calls"
     topics: tuple[Topic, ...] = (CALLS_PREFETCH, CALLS_ENDED)
+    thread_safe = True
 
     def handle(self, tx: Connection, records: Sequence[Record]) -> None:
         """Raises `UnreadableEvent` for what is neither."""

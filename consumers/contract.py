@@ -28,7 +28,9 @@ class Consumer(Protocol):
 
     May block on `tx` and on nothing slower: a download belongs in a work table, not in `handle`.
 
-    One of your own may have an attribute `metadata`, a `sqlalchemy.MetaData`: its tables are made before it reads.
+    Two further attributes may be there. `metadata`, a `sqlalchemy.MetaData`: the tables of one of your own, which are
+    made before it reads. `thread_safe = True`: on PostgreSQL `handle` is called from two threads at a time, with records
+    of different partitions and a transaction each.
     """
 
     @property

@@ -92,7 +92,8 @@ class Effects:
                 raise
             except Exception as error:
                 if isinstance(error, UnreadableEvent) or tries == TRIES:
-                    return await self._give_up(record, error, work)
+                    async with self._dead_letters.one_at_a_time:
+                        return await self._give_up(record, error, work)
                 self._tried_again("error", error)
                 await backoff.wait(work.stop)
         return None

@@ -74,6 +74,7 @@ class Transcripts:
 
     name = "transcripts"
     topics: tuple[Topic, ...] = (CALLS_ENDED,)
+    thread_safe = True
 
     def handle(self, tx: Connection, records: Sequence[Record]) -> None:
         """Raises `UnreadableEvent` for what is no ended call; whatever its chat is, is no reason."""

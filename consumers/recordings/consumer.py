@@ -42,6 +42,7 @@ class Recordings:
 
     name = NAME
     topics: tuple[Topic, ...] = (CALLS_ENDED,)
+    thread_safe = True
 
     def handle(self, tx: Connection, records: Sequence[Record]) -> None:
         """Raises `UnreadableEvent` for what is no ended call."""
