@@ -16,4 +16,5 @@ class PrintEndedCalls:
         for call in [ended_call(record) for record in records]:
             seconds = "?" if call.body.duration is None else round(call.body.duration)
             turns = len(call.body.chat_turns().turns)
-            print(f"{call.session_id}: {call.body.status.value}, {seconds} s, {turns} turns", flush=True)
+            status = call.body.status.value or "no status"
+            print(f"{call.session_id}: {status}, {seconds} s, {turns} turns", flush=True)

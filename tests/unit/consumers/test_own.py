@@ -3,13 +3,12 @@
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from consumers import own, process
+from consumers import process
 from consumers.delivery import Delivery
 from runtime.settings import SettingsError, load_settings
 
@@ -65,30 +64,28 @@ def test_a_function_or_an_object_may_be_named_as_well(written: Callable[[str], N
     assert process.find("my_crm:Nested.made", "two").name == "two"
 
 
-def test_an_entry_point_is_found_by_its_name(written: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_entry_point_of_an_installed_package_is_found_by_its_name(
+    written: Callable[[str], None], tmp_path: Path
+) -> None:
     written(CRM + '\n        name = "from-the-class"')
-    points = [EntryPoint("crm", "my_crm:CrmSync", own.ENTRY_POINTS)]
-    installed(monkeypatch, points)
+    install(tmp_path / "one", "crm = my_crm:CrmSync")
     assert process.find("crm").name == "crm"
     assert process.find("crm", "other").name == "other"
-    with pytest.raises(SettingsError, match="name one of billing, calls, crm, profiles"):
+    with pytest.raises(SettingsError, match=r"there is no consumer 'crn': name one of billing, calls, crm, profiles"):
         process.find("crn")
-    points.append(EntryPoint("crm", "theirs:CrmSync", own.ENTRY_POINTS))
+    install(tmp_path / "two", "crm = theirs:CrmSync\nbilling = theirs:CrmSync")
     with pytest.raises(SettingsError, match=r"several packages have a consumer 'crm' \(my_crm:CrmSync, theirs:CrmSync"):
         process.find("crm")
+    assert process.find("billing").make is process.CONSUMERS["billing"], "ours stay ours"
 
 
-def installed(monkeypatch: pytest.MonkeyPatch, points: list[EntryPoint]) -> None:
-    class Points(list[EntryPoint]):
-        @property
-        def names(self) -> set[str]:
-            return {point.name for point in self}
-
-    def entry_points(group: str, name: str | None = None) -> Points:
-        assert group == "ringlog.consumers"
-        return Points(point for point in points if name in (None, point.name))
-
-    monkeypatch.setattr(own, "entry_points", entry_points)
+def install(folder: Path, points: str) -> None:
+    """As pip leaves a package, but for its code."""
+    about = folder / f"crm_{folder.name}-1.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: crm-{folder.name}\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(f"[ringlog.consumers]\n{points}\n")
+    sys.path.append(str(folder))
 
 
 WRONG = {
