@@ -21,8 +21,8 @@ from runtime.clock import Clock, system_clock
 from runtime.logs import logger
 from runtime.metrics import RETRIES
 from runtime.settings import Settings, SettingsError
-from runtime.topics import refuse_forgetful
-from schemas.topics import CATALOGUE
+from runtime.topics import make_missing, refuse_forgetful
+from schemas.topics import CATALOGUE, dead_letters
 
 # Transactions at a time, of different partitions: while the database works on one, the next batch is decoded. With two,
 # one of the two sides is always busy; a third would only wait with them.
@@ -52,12 +52,12 @@ class Runner:
         self._settings = settings
         self._consumer = consumer
         self._engine = engine
-        dead_letters = DeadLetters(settings, consumer.name, publisher, clock)
+        letters = DeadLetters(settings, consumer.name, publisher, clock)
         several = engine.dialect.name == "postgresql" and getattr(consumer, "thread_safe", False)
-        self._lanes = [
-            Effects(settings, consumer, engine, dead_letters, committed) for _ in range(LANES if several else 1)
-        ]
+        self._lanes = [Effects(settings, consumer, engine, letters, committed) for _ in range(LANES if several else 1)]
         self._topics = [*consumer.topics, *(topic for topic in CATALOGUE if topic.owner == consumer.name)]
+        # `ringlog topics apply` makes those of the catalogue, and knows no consumer of somebody's own.
+        self._uncatalogued = [topic for topic in (dead_letters(consumer.name),) if topic not in CATALOGUE]
         self._topics_checked = False
         self._reader: Reader | None = None
         self._log = logger("consumers.runner").bind(consumer=consumer.name)
@@ -67,10 +67,12 @@ class Runner:
         reader = self._reader
         reading = reader is not None and reader.is_reading
         away = next((lane.outage for lane in self._lanes if lane.outage), None)
-        return reading and not away, {
+        other_side = next((lane.away for lane in self._lanes if lane.away), None)
+        return reading and not away and not other_side, {
             "kafka": "reading" if reading else "waiting",
             "database": "away" if away else "there",
             **({"database_says": away.reason} if away else {}),
+            **({"delivery": "waiting", "delivery_says": other_side.reason} if other_side else {}),
             "partitions": reader.partitions if reader else [],
             "lag": sum(reader.lag.values()) if reader else None,
         }
@@ -79,13 +81,14 @@ class Runner:
         """Until `stop`; then the batch in flight is finished. Kafka and the database may be away at any time.
 
         Raises `PositionMismatch`, when going on would make wrong books, and `SettingsError`, when a topic that it
-        reads or writes would forget, and `TooManyDeadLetters`.
+        reads or writes would forget, or its dead letters have no topic and it may make none, and `TooManyDeadLetters`.
         """
         backoff = Backoff()
         while not stop.is_set():
             self._reader = reader = Reader(self._settings, self._consumer, self._engine, len(self._lanes))
             try:
                 if not self._topics_checked:
+                    await unless(stop, make_missing(self._settings, self._uncatalogued))
                     await unless(stop, refuse_forgetful(self._settings, self._topics))
                     self._topics_checked = True
                 await unless(stop, reader.open())
@@ -126,7 +129,7 @@ class Runner:
         epoch = reader.epoch
         try:
             records = await unless(stop, reader.poll(lane))
-            effects.outage = None
+            effects.outage = effects.away = None
             epoch = reader.epoch
             if records:
                 with reader.working():

@@ -11,9 +11,10 @@ from sqlalchemy import Connection, Engine, select, text, update
 
 from consumers import database
 from consumers.tables import positions
+from runtime.kafka import make_admin, start_within, stop_within
 from runtime.settings import Settings
 from schemas.event import Record
-from schemas.topics import BILLING_CHARGES, dead_letters
+from schemas.topics import BILLING_CHARGES, Topic, dead_letters
 from tests import tally
 from tests.integration.test_runner import (
     TOPICS,
@@ -110,13 +111,23 @@ async def test_sqlite_has_one_writer_and_one_lane(settings: Settings) -> None:
     assert consumer.most_at_work == 1
 
 
+async def delete(settings: Settings, topic: Topic) -> None:
+    admin = make_admin(settings)
+    await start_within(admin)
+    await admin.delete_topics([topic.named(settings.topic_prefix)])
+    await stop_within(admin)
+    await asyncio.sleep(1)  # the broker deletes in its own time
+
+
 async def test_a_poison_event_holds_up_no_other_partition(settings: Settings, new_database: Callable[[], str]) -> None:
     own = settings.model_copy(update={"database_url": new_database()})
     await create(own, tuple(topic for topic in TOPICS if topic != dead_letters("tally")))
     database.migrate(own)
     with opened(own) as engine:
         tally.metadata.create_all(engine)
-        async with running(own, Tally(), engine):
+        async with running(own, Tally(), engine) as runner:
+            await until(lambda: runner.health()[0])
+            await delete(own, dead_letters("tally"))  # which the runner has made
             await publish(own, [Counted(1), Counted(0, "unreadable"), Counted(1)], partition=1)
             await until(lambda: total(engine) == 1)  # its dead letter has nowhere to go
             for n in range(1, 4):
