@@ -47,6 +47,11 @@ class Rebuild:
         self.path: Path | None = None
         self.profiles = 0
 
+    @property
+    def generation(self) -> str:
+        """Its name, once there is one."""
+        return self.path.name if self.path else ""
+
     async def run(self, stop: asyncio.Event) -> Path | None:
         """The generation, when it has everything that the topics held when this began; None when stopped before.
 
@@ -84,7 +89,7 @@ class Rebuild:
         if path is not None:
             store = await self._continued(path, follower)
             if store is not None:
-                self.resumed = True
+                self.resumed = self.resumed or self.path is None
                 log.info("an unfinished generation is gone on with", generation=path.name)
                 return store
             await in_thread(self._generations.discard, path)
