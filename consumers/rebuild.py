@@ -23,7 +23,7 @@ class Forgetful(Exception):
 
 
 class Rebuild:
-    """Goes on with the unfinished generation that there is, or begins one.
+    """Goes on with the unfinished generation that there is, or begins one, if it `may_begin`.
 
     `may_forget`: also when the topics have lost their beginning. `progress` is told after every step; the folding's
     numbers are there to be shown.
@@ -36,12 +36,14 @@ class Rebuild:
         clock: Clock,
         *,
         may_forget: bool,
+        may_begin: bool = True,
         progress: Callable[[Folding], None] = lambda _folding: None,
     ) -> None:
         self._settings = settings
         self._generations = generations
         self._clock = clock
         self._may_forget = may_forget
+        self._may_begin = may_begin
         self._progress = progress
         self.resumed = False  # whether there was something to go on with
         self.path: Path | None = None
@@ -53,7 +55,8 @@ class Rebuild:
         return self.path.name if self.path else ""
 
     async def run(self, stop: asyncio.Event) -> Path | None:
-        """The generation, when it has everything that the topics held when this began; None when stopped before.
+        """The generation, when it has everything that the topics held when this began; None when stopped before, or
+        when there is none to go on with.
 
         It is not served yet. Whoever calls holds `Generations.rebuilding` from before this until it is served. Raises
         `Forgetful`, `StoreBusy`, `Damaged` (call it again: another one is begun), and the errors of Kafka, the disk and
@@ -61,6 +64,8 @@ class Rebuild:
         """
         async with following(self._settings) as follower:
             store = await self._open(follower)
+            if store is None:
+                return None
             self.path = store.path
             try:
                 return store.path if await self._fill(store, follower, stop) else None
@@ -84,7 +89,7 @@ class Rebuild:
         self.profiles = store.size()[1]
         return True
 
-    async def _open(self, follower: Follower) -> ProfileStore:
+    async def _open(self, follower: Follower) -> ProfileStore | None:
         path = await in_thread(self._generations.unfinished)
         if path is not None:
             store = await self._continued(path, follower)
@@ -93,6 +98,8 @@ class Rebuild:
                 log.info("an unfinished generation is gone on with", generation=path.name)
                 return store
             await in_thread(self._generations.discard, path)
+        if not self._may_begin:
+            return None
         lost = forgotten(follower.starts)
         if lost is not None and not self._may_forget:
             raise Forgetful(lost)
