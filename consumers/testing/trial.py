@@ -18,7 +18,7 @@ from consumers import own, own_tables
 from consumers.backoff import Backoff
 from consumers.contract import Consumer, Deliverer, Record
 from consumers.database import migrate, open_engine
-from consumers.dead_letters import ERROR, MESSAGE, DeadLetters, event_of
+from consumers.dead_letters import DeadLetters, event_of
 from consumers.delivery import delivering
 from consumers.effects import Effects
 from consumers.publisher import Message, Publisher
@@ -27,6 +27,7 @@ from consumers.testing.log import Log, Reading
 from consumers.testing.steps import Moment, Steps, watched
 from runtime.clock import system_clock
 from runtime.settings import Settings, load_settings
+from schemas.dead_letter import ERROR, MESSAGE
 
 DATABASE = "books.db"
 
