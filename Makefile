@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 TESTBED ?= ../shared/testbed/docker
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check format bench bench-journal bench-books bench-memory bench-recordings lock clean
+.PHONY: help run test test-all check format bench bench-journal bench-books bench-memory bench-recordings bench-replay lock clean
 
 help: ## What can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -65,6 +65,9 @@ bench-memory: $(VENV)/installed ## The memory of a consumer over a million event
 
 bench-recordings: $(VENV)/installed ## Fifty downloads at once, against a bare download of the same sounds
 	$(BIN)/python -m bench.recordings
+
+bench-replay: $(VENV)/installed ## The rebuild of the profiles, against a loop that throws all away, and Quix Streams
+	$(BIN)/python -m bench.replay
 
 lock: $(VENV)/installed ## Resolve the dependencies anew
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \

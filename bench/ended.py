@@ -41,6 +41,18 @@ def small_calls(count: int, dice: Random) -> Iterator[dict[str, Any]]:
         }
 
 
+def short_calls(count: int, dice: Random, callers: int = 50_000) -> Iterator[dict[str, Any]]:
+    """Bodies of 0.2 kB, so that an event has 400 bytes: what a profile is made of, and no more."""
+    for _ in range(count):
+        yield {
+            "session_id": f"-O{dice.getrandbits(72):018x}",
+            "duration": dice.randint(1, 900),
+            "call_status": "user-ended",
+            "cost_breakdown": [{"type": "llm", "credit": round(dice.random() / 20, 4)}],
+            "voip": {"from": f"+1555{dice.randrange(callers):07d}"},
+        }
+
+
 def hashed(number: str) -> str:
     """A caller's id for those who only read what they are given; the service has its own."""
     return hashlib.blake2b(number.encode(), digest_size=16).hexdigest()
@@ -80,7 +92,7 @@ def _envelope(body: dict[str, Any], id_of_number: Callable[[str], str], received
         event_id=event_id(ENDED, session_id, raw),
         received_at=received_at,
         session_id=session_id,
-        agent_id=body["agent_id"],
+        agent_id=body.get("agent_id"),
         caller=Caller(id_of_number(number), "phone", number),
         direction="inbound",
         body=msgspec.Raw(raw),

@@ -32,7 +32,7 @@ class Profile(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     last_agent: str | None
 
 
-class ProfileRow(msgspec.Struct, array_like=True, kw_only=True):
+class ProfileRow(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     """The same bytes as a `Profile`, as the fold works on them: the two maps stay encoded."""
 
     facts: msgspec.Raw = EMPTY_MAP
@@ -52,7 +52,7 @@ class ProfileRow(msgspec.Struct, array_like=True, kw_only=True):
     @property
     def is_empty(self) -> bool:
         """Nothing is known any more: such a row is not kept, or the store would tell how it came about."""
-        return not self.calls and not self.prefetches and self.facts == EMPTY_MAP
+        return not (self.calls or self.prefetches) and self.facts == EMPTY_MAP
 
     def set_fact(self, name: str, value: Any) -> None:
         """`None` deletes. Sorted by name: the bytes must not depend on the order in which facts came."""

@@ -1,8 +1,9 @@
 """The one writer of the profiles: what a batch of events changes, and how far it was read, in one transaction."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ _DAMAGE = (
 _encode = msgspec.msgpack.Encoder().encode
 _decode_row = msgspec.msgpack.Decoder(ProfileRow).decode
 _decode_session = msgspec.msgpack.Decoder(Session).decode
+_caller_of = itemgetter(0)
 _decode_about = msgspec.msgpack.Decoder(About).decode
 
 
@@ -198,20 +200,20 @@ class ProfileStore:
 
     def _put(self, tx: Any, fold: Fold) -> None:
         # Sorted: neighbours share a page.
-        sessions = ((key, seal(key, _encode(session))) for key, session in sorted(fold.sessions.items()))
-        tx.cursor(db=self._sessions).putmulti(sessions)
-        changed = [(caller, key, there) for caller, of in sorted(fold.calls.items()) for key, there in of.items()]
-        tx.cursor(db=self._calls).putmulti((caller, key) for caller, key, there in changed if there)
-        for caller, key, there in changed:
+        tx.cursor(db=self._sessions).putmulti(_sealed(fold.sessions))
+        calls = sorted((pair for pair, there in fold.calls.items() if there), key=_caller_of)
+        tx.cursor(db=self._calls).putmulti(calls)
+        for (caller, key), there in fold.calls.items():
             if not there:
                 tx.delete(caller, key, db=self._calls)
-        profiles = sorted(fold.profiles.items())
-        tx.cursor(db=self._profiles).putmulti(
-            (caller, seal(caller, _encode(row))) for caller, row in profiles if not row.is_empty
-        )
-        for caller, row in profiles:
-            if row.is_empty:
-                tx.delete(caller, db=self._profiles)
+        kept = {caller: row for caller, row in fold.profiles.items() if not row.is_empty}
+        tx.cursor(db=self._profiles).putmulti(_sealed(kept))
+        for caller in fold.profiles.keys() - kept.keys():
+            tx.delete(caller, db=self._profiles)
+
+
+def _sealed(rows: Mapping[bytes, Any]) -> list[tuple[bytes, bytes]]:
+    return [(key, seal(key, _encode(rows[key]))) for key in sorted(rows)]
 
 
 class _Source:
