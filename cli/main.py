@@ -24,6 +24,7 @@ VERBS = (
     "schemas",
     "migrate",
     "simulate",
+    "check",
 )
 
 

@@ -7,7 +7,7 @@ import msgspec
 import typer
 from rich.table import Table
 
-from cli.context import EXIT_FAILED, explained, load, out
+from cli.context import EXIT_FAILED, explained, load, out, patiently
 from consumers.own import check_name
 from runtime import topics
 from runtime.topics import Report, TopicStatus
@@ -22,9 +22,11 @@ Own = Annotated[
 ]
 Fix = Annotated[bool, typer.Option("--fix", help="Repair the settings of topics that exist. Lowers nothing.")]
 
+Wait = Annotated[bool, typer.Option("--wait", help="While Kafka is away, try again.")]
+
 
 @app.command()
-def apply(fix: Fix = False, consumer: Own = None, json: Json = False) -> None:
+def apply(fix: Fix = False, wait: Wait = False, consumer: Own = None, json: Json = False) -> None:
     """Make the topics that are missing; report, and with --fix repair, those that differ from the catalogue.
 
     Examples:
@@ -34,7 +36,8 @@ def apply(fix: Fix = False, consumer: Own = None, json: Json = False) -> None:
         ringlog topics apply --consumer crm
     """
     with explained():
-        report = asyncio.run(topics.apply(load(), fix=fix, topics=_with_own(consumer)))
+        settings, wanted = load(), _with_own(consumer)
+        report = patiently(lambda: asyncio.run(topics.apply(settings, fix=fix, topics=wanted)), wait=wait)
     if json:
         _print_json(report)
         return

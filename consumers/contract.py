@@ -21,6 +21,7 @@ class Consumer(Protocol):
 
     Records of one partition come in their order; records of several partitions come in any. The same event may come
     twice (a webhook was repeated), and another body for the same session may come later: a revision.
+    The call of a `ringlog check` is never among them: it costs nobody anything, see `schemas/check.py`.
 
     Raising means: roll back. The runner tries again; when it goes on, it handles the records one by one, and the one
     that still raises goes to `dead-letters.<name>` with the error, while the partition goes on. A database that is

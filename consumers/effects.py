@@ -21,6 +21,7 @@ from runtime.logs import logger
 from runtime.metrics import BATCH_SECONDS, CONSUMED, RETRIES
 from runtime.settings import PREFIX, Settings
 from runtime.threads import in_thread
+from schemas.check import is_check
 from schemas.event import Record
 
 T = TypeVar("T")
@@ -180,7 +181,9 @@ class Effects:
         with self._engine.begin() as tx:
             positions.advance(tx, self._consumer.name, cluster_id, moves)
             if letter is None:
-                self._consumer.handle(tx, records)
+                calls = [record for record in records if not is_check(record)]
+                if calls:
+                    self._consumer.handle(tx, calls)
             else:
                 letter_book.enter(tx, self._consumer.name, letter)
 

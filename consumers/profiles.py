@@ -13,8 +13,10 @@ from pathlib import Path
 
 import lmdb
 from aiokafka.errors import KafkaError
+from starlette.routing import Route
 
 from consumers.backoff import Backoff
+from consumers.builder_start import BuilderStart
 from consumers.folding import Folding
 from consumers.rebuild import Forgetful, Rebuild
 from consumers.serving import Serving, Unusable
@@ -46,7 +48,7 @@ async def build_profiles(settings: Settings, stop: asyncio.Event) -> None:
     """
     settings.bootstrap_servers  # noqa: B018 - says at once that it is missing
     builder = ProfileBuilder(settings)
-    app = ops_app(builder.health)
+    app = ops_app(builder.health, [Route("/health/started", BuilderStart(builder.health).answer)])
     ops = HttpServer(app, settings.host, settings.ops_port, name="ops", port_setting="RINGLOG_OPS_PORT")
     await ops.start()
     log.info("started", ops_port=ops.port)
