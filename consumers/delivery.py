@@ -30,7 +30,7 @@ class Delivery:
         """Nothing: its effects are made already, and the transaction only moves the position."""
 
     async def deliver(self, records: Sequence[Record]) -> None:
-        """Raises `Later` when the other side is away, and what else the deliverer raises: an event is to blame for that."""
+        """Raises `Later` when the other side is away. For what else it raises, an event is to blame."""
         try:
             if inspect.iscoroutinefunction(self.deliverer.deliver):
                 await self.deliverer.deliver(records)
