@@ -82,10 +82,10 @@ class UnreadableEvent(ValueError):
 
 
 class Later(Exception):
-    """Raised by `deliver`: the other side can't take it now. The batch is delivered again, and no event is given up.
+    """Raised by a consumer: the other side can't take it now. The same batch comes again, and no event is given up.
 
     `reason` is for the log and for health, so it must not quote the event. `after_s`: the other side has said how long
-    it wants to be left alone, in seconds; without it, the pauses grow from 0.1 s to 10 s.
+    it wants to be left alone, in seconds, five minutes at most; without it, the pauses grow from 0.1 s to 10 s.
     """
 
     def __init__(self, reason: str, after_s: float | None = None) -> None:

@@ -7,20 +7,8 @@ from typing import cast
 from sqlalchemy import Connection
 
 from consumers.contract import Consumer, Deliverer, Later, Record, Topic
-from consumers.outage import Outage, outage
+from consumers.outage import outage
 from runtime.threads import in_thread
-
-# The longest that somebody may ask us to leave him alone: after it we ask again, whatever was said.
-LONGEST_PAUSE_S = 300.0
-
-
-class Away(Exception):
-    """The other side can't take it now, and no event is to blame: wait, and deliver again."""
-
-    def __init__(self, found: Outage, after_s: float | None = None) -> None:
-        super().__init__(found.reason)
-        self.found = found
-        self.after_s = min(after_s or 0.0, LONGEST_PAUSE_S)
 
 
 class Delivery:
@@ -42,16 +30,18 @@ class Delivery:
         """Nothing: its effects are made already, and the transaction only moves the position."""
 
     async def deliver(self, records: Sequence[Record]) -> None:
-        """Raises `Away`, and what else the deliverer raises: that is the fault of an event, or of the deliverer."""
+        """Raises `Later` when the other side is away. For what else it raises, an event is to blame."""
         try:
             if inspect.iscoroutinefunction(self.deliverer.deliver):
                 await self.deliverer.deliver(records)
             else:
                 await in_thread(self.deliverer.deliver, records)
+        except Later:
+            raise
         except Exception as error:
-            if (found := _away(error)) is None:
+            if (reason := _away(error)) is None:
                 raise
-            raise Away(found, error.after_s if isinstance(error, Later) else None) from error
+            raise Later(reason) from error
 
 
 def delivering(consumer: Consumer | Deliverer) -> Consumer:
@@ -59,11 +49,10 @@ def delivering(consumer: Consumer | Deliverer) -> Consumer:
     return Delivery(cast(Deliverer, consumer)) if hasattr(consumer, "deliver") else consumer
 
 
-def _away(error: Exception) -> Outage | None:
-    """What a client says may quote the event, so of errors that are not ours the class is told."""
-    if isinstance(error, Later):
-        return Outage(error.reason, passes=True)
+def _away(error: Exception) -> str | None:
+    """What a client says may quote the event, so its error's class is told, and what the system says of it."""
     if isinstance(error, ConnectionError | TimeoutError):
         said = f": {error.strerror}" if error.strerror else ""
-        return Outage(type(error).__name__ + said, passes=True)
-    return outage(error)  # a database of its own
+        return type(error).__name__ + said
+    found = outage(error)  # of a database of its own
+    return found.reason if found else None

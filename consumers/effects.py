@@ -9,10 +9,10 @@ from sqlalchemy import Engine
 
 from consumers import letter_book, positions
 from consumers.backoff import Backoff
-from consumers.contract import Consumer, UnreadableEvent
+from consumers.contract import Consumer, Later, UnreadableEvent
 from consumers.database import read_only
 from consumers.dead_letters import DeadLetters
-from consumers.delivery import Away, Delivery
+from consumers.delivery import Delivery
 from consumers.letter_book import Letter, Share
 from consumers.outage import Outage, outage
 from consumers.positions import Fenced, Move
@@ -31,6 +31,9 @@ BATCH_BYTES = 8 * 1024 * 1024
 
 # An error that goes away by itself has done so by the third try; a poison event holds its partition up for a second.
 TRIES = 3
+
+# The longest that the other side may ask us to leave it alone: then we ask again, whatever was said.
+LONGEST_PAUSE_S = 300.0
 
 
 class Abandoned(Exception):
@@ -62,7 +65,7 @@ class Effects:
         self._committed = committed
         self._new_backoff = backoff
         self.outage: Outage | None = None  # of the database, while it lasts
-        self.away: Outage | None = None  # of the other side of a delivery, while it lasts
+        self.away: str | None = None  # why the other side takes nothing, while it does not
         self._log = logger("consumers.effects").bind(consumer=consumer.name)
 
     async def of(self, records: Sequence[Record], reader: Progress, stop: asyncio.Event) -> None:
@@ -163,16 +166,16 @@ class Effects:
             work.check()
             try:
                 result = await attempt()
-            except Away as error:
-                self._wait_for_other_side(error.found)
-                await backoff.wait(work.stop, error.after_s)
+            except Later as error:
+                self._tell_away(error)
+                await backoff.wait(work.stop, min(error.after_s or 0.0, LONGEST_PAUSE_S))
             except Exception as error:
                 if (found := outage(error)) is None:
                     raise
                 self.wait_for(found)
                 await backoff.wait(work.stop)
             else:
-                self.outage = None
+                self.outage = self.away = None
                 return result
 
     def _transaction(
@@ -194,10 +197,10 @@ class Effects:
         say = self._log.warning if found.passes else self._log.error
         say("waiting for the database", reason=found.reason)
 
-    def _wait_for_other_side(self, found: Outage) -> None:
-        self.away = found
+    def _tell_away(self, error: Later) -> None:
+        self.away = error.reason
         RETRIES.labels(self._consumer.name, "delivery").inc()
-        self._log.warning("the other side is away; waiting to deliver again", reason=found.reason)
+        self._log.warning("the other side is away; it is tried again", reason=error.reason)
 
     def _tried_again(self, reason: str, error: Exception) -> None:
         RETRIES.labels(self._consumer.name, reason).inc()

@@ -14,10 +14,10 @@ from sqlalchemy import Engine
 
 from consumers import letter_book
 from consumers.backoff import Backoff
-from consumers.contract import Consumer
+from consumers.contract import Consumer, Later
 from consumers.database import DatabaseUnavailable, read_only
 from consumers.dead_letters import event_of
-from consumers.delivery import Away, Delivery
+from consumers.delivery import Delivery
 from consumers.letter_book import Letter
 from consumers.outage import outage
 from runtime.clock import Clock, system_clock
@@ -78,8 +78,8 @@ class Redrive:
                     await to_deliver.deliver([event])
                     to_deliver = None
                 done = await in_thread(self._transaction, letter, event)
-            except Away as error:
-                raise OtherSideUnavailable(f"{self._consumer.name} can't deliver now: {error.found.reason}.") from error
+            except Later as error:
+                raise OtherSideUnavailable(f"{self._consumer.name} can't do it now: {error.reason}.") from error
             except Exception as error:
                 if (away := outage(error)) is None:
                     return Failed(letter, type(error).__name__, _where(error, self._consumer))

@@ -72,7 +72,7 @@ class Runner:
             "kafka": "reading" if reading else "waiting",
             "database": "away" if away else "there",
             **({"database_says": away.reason} if away else {}),
-            **({"delivery": "waiting", "delivery_says": other_side.reason} if other_side else {}),
+            **({"delivery": "waiting", "delivery_says": other_side} if other_side else {}),
             "partitions": reader.partitions if reader else [],
             "lag": sum(reader.lag.values()) if reader else None,
         }

@@ -147,7 +147,7 @@ def test_its_dead_letters_are_listed_by_name_and_redriven_by_its_class(crm: Crm)
     again = crm(letters, "redrive", *own, "--all", code=1)
     assert "failed again: KeyError (my_crm.py:14 in deliver)" in again.stderr and "15550100" not in again.output
     crm.works("away")
-    assert "crm can't deliver now: the CRM is being updated." in crm(letters, "redrive", *own, "--all", code=1).stderr
+    assert "crm can't do it now: the CRM is being updated." in crm(letters, "redrive", *own, "--all", code=1).stderr
     crm.works("well")
     done = json.loads(crm(letters, "redrive", *own, "--session=odd-1", "--json").stdout)
     assert done == {"redriven": 1, "already": 0, "failed": [], "stopped": False}

@@ -143,6 +143,22 @@ def test_an_other_side_that_is_away_costs_no_event(kind: type[Delivering], error
     assert delivered == ["session-0", "session-1"] * 6 + ["session-2"], "the same batch, for as long as it takes"
 
 
+def test_a_handler_may_ask_for_later_too_and_has_done_nothing_until_then() -> None:
+    class Asking(Seeing):
+        asked: ClassVar[list[int]] = []
+
+        def handle(self, tx: Connection, records: Sequence[Record]) -> None:
+            super().handle(tx, records)
+            if len(self.asked) < 3:
+                self.asked.append(1)
+                raise Later("not yet", after_s=1000)
+
+    with Trial(*CALLS) as trial:
+        trial.run(Asking)
+        assert (trial.dead_letters, trial.pauses) == ([], [300, 300, 300])
+        assert len(trial.rows(seen)) == 6
+
+
 def test_any_other_error_is_tried_event_by_event_and_then_given_up() -> None:
     delivered: list[str] = []
     raising: list[Exception] = [ValueError(), ValueError(), ValueError(), ValueError()]
