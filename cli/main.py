@@ -14,6 +14,7 @@ VERBS = (
     "consume",
     "topics",
     "facts",
+    "state",
     "calls",
     "billing",
     "transcripts",
