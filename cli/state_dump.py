@@ -29,7 +29,7 @@ def dump() -> None:
     with explained():
         settings = load()
         path = store_of(settings)
-        with readable(path), scratch_in(settings.data_dir) as scratch:  # whoever reads us may take hours
+        with readable(path), scratch_in(settings.state_dir) as scratch:  # whoever reads us may take hours
             copy_store(path, scratch)
             with opened(scratch) as view:
                 for line in lines_of(view.rows()):

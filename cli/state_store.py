@@ -7,13 +7,27 @@ from pathlib import Path
 import lmdb
 
 from runtime.settings import Settings
-from state.layout import Damaged, store_path
+from state.fold import FOLD_VERSION
+from state.generations import Generations, version_of
+from state.layout import Damaged
 from state.view import NoStore, StoreView, view_of
 
 
 def store_of(settings: Settings) -> Path:
-    """The directory of the store that is served. Raises `NoStore`."""
-    return store_path(settings.state_dir)
+    """The directory of the generation that is served. Raises `NoStore`, also for one of another fold version."""
+    generations = Generations(settings.state_dir)
+    path = generations.serving()
+    if path is None:
+        raise NoStore(
+            f"There is no state store in {settings.state_dir}: is `ringlog up`, or `ringlog consume profiles`, running"
+            " with this data directory, and has it caught up for the first time?"
+        )
+    if not generations.is_ours(path):
+        raise NoStore(
+            f"The state store in {path} follows the rules of fold version {version_of(path.name)}, and this ringlog"
+            f" those of {FOLD_VERSION}: it is served until the new one, which its builder makes, has caught up."
+        )
+    return path
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from runtime.threads import in_thread
 from schemas.topics import CALLERS_FACTS
 from state.comparison import Difference, Unknown, differences
 from state.layout import About
-from state.rebuild import reason_to_rebuild
+from state.rebuild import built_from_others, forgotten, missed_something
 from state.scratch import scratch_in
 from state.store import ProfileStore
 from state.view import copy_store, view_of
@@ -57,7 +57,7 @@ async def verify(
     Raises `KafkaUnavailable`, `NoStore`, `Unverifiable` and `Stopped`; `Damaged` when the file itself is unreadable.
     """
     found = Verification()
-    with scratch_in(settings.data_dir) as scratch:
+    with scratch_in(settings.state_dir) as scratch:
         live = scratch / "live"
         live.mkdir()
         tell("Copying the store", 0, 0)
@@ -104,14 +104,13 @@ def _refuse(about: About | None, positions: Offsets, log: StateReplay, now_ms: i
     """Raises `Unverifiable`."""
     if about is None or not positions:
         raise Unverifiable("the store says nothing of where it comes from: its builder has not begun")
-    if reason := reason_to_rebuild(about, positions, log.lineage, log.starts, log.ends, now_ms):
+    if lost := forgotten(log.starts):
+        raise Unverifiable(
+            f"{lost}, and the store may know them. Compare it with that of another instance, by `ringlog state dump`"
+        )
+    reason = built_from_others(about, positions, log.lineage, log.starts, log.ends)
+    if reason := reason or missed_something(about, positions, log.starts, now_ms):
         raise Unverifiable(f"the store does not go with these topics: {reason}")
-    for (topic, number), start in sorted(log.starts.items()):
-        if start and (topic, number) in positions:
-            raise Unverifiable(
-                f"{topic}/{number} begins at {start}, and what was before is gone, which the store may know. Compare it"
-                " with the store of another instance, by `ringlog state dump`"
-            )
 
 
 def _compare(

@@ -12,11 +12,14 @@ from state.layout import (
     ABOUT_KEY,
     CALLS,
     DATA_FILE,
+    FORMAT_KEY,
     META,
     PROFILES,
     SESSIONS,
     About,
     Damaged,
+    UnknownFormat,
+    check_format,
     check_length,
     positions_of,
     unseal,
@@ -77,7 +80,7 @@ class StoreView:
         """Everything that the topics decide, sorted: equal stores, equal rows. The seals are not looked at."""
         for name, db in self._databases.items():
             for key, value in self._tx.cursor(db=db):
-                if name != POSITIONS or key != ABOUT_KEY:
+                if name != POSITIONS or key not in (ABOUT_KEY, FORMAT_KEY):
                     yield name, key, value
 
     def profile(self, caller: bytes) -> Profile | None:
@@ -105,7 +108,10 @@ def view_of(path: Path) -> Iterator[StoreView]:
         with _opened(path) as env:
             databases = {name: env.open_db(db, create=False) for name, db in DATABASES.items()}
             with env.begin() as tx:
+                check_format(tx.get(FORMAT_KEY, db=databases["meta"]))
                 yield StoreView(tx, databases)
+    except UnknownFormat as error:
+        raise NoStore(f"The state store in {path} can't be read: {error}.") from error
     except _DAMAGE as error:
         raise Damaged(str(error)) from error
 

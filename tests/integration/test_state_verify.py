@@ -14,7 +14,8 @@ from aiokafka.structs import TopicPartition
 
 from runtime.settings import Settings
 from schemas.topics import CALLERS_FACTS, CALLS_ENDED
-from state.layout import ABOUT_KEY, About, seal, store_path, unseal
+from state.generations import Generations
+from state.layout import ABOUT_KEY, About, seal, unseal
 from state.profile import ProfileRow
 from tests.edge import records_of
 from tests.integration.state_command import Ended, end, start, state
@@ -42,7 +43,7 @@ async def built(settings: Settings, events: int = EVENTS) -> None:
 
 def change(settings: Settings, database: bytes, change: Callable[[Any], Any]) -> None:
     """As no builder would: `change` is given a cursor."""
-    env = lmdb.open(str(store_path(settings.state_dir)), max_dbs=4)
+    env = lmdb.open(str(Generations(settings.state_dir).serving()), max_dbs=4)
     with env.begin(write=True) as tx:
         change(tx.cursor(db=env.open_db(database, txn=tx, dupsort=database == b"calls", dupfixed=database == b"calls")))
     env.close()
@@ -84,7 +85,7 @@ async def test_store_that_is_what_the_topics_say_is_verified_while_its_builder_g
     assert (verified.code, verified.json["different"]) == (0, 0)
     assert verified.json["events"] == sum(verified.json["positions"].values()) >= EVENTS
     assert verified.json["rows"] > 100
-    assert [path.name for path in settings.data_dir.iterdir()] == ["state"]
+    assert not list(settings.state_dir.glob("scratch-*"))
 
 
 @pytest.mark.parametrize(
@@ -119,7 +120,7 @@ async def test_store_of_a_beginning_that_is_gone_is_not_verified(settings: Setti
     verified = await state(settings, "verify")
     assert verified.code == 3
     assert verified.said.startswith(
-        "The state can't be verified: calls.ended/1 begins at 5, and what was before is gone"
+        "The state can't be verified: calls.ended/1 begins at 5: 5 events before it are gone"
     )
 
 
@@ -182,8 +183,8 @@ async def test_verification_is_stopped_by_ctrl_c_and_leaves_nothing(settings: Se
     away = await state(nowhere, "verify")
     assert (away.code, "Kafka can't be reached" in away.said) == (1, True)
     process = await start(settings, "verify")
-    await eventually(lambda: bool(list(settings.data_dir.glob("scratch-*/live"))))
+    await eventually(lambda: bool(list(settings.state_dir.glob("scratch-*/live"))))
     process.send_signal(signal.SIGINT)
     stopped: Ended = await end(process)
     assert stopped.code in (130, 0)  # 0: it was through before
-    assert [path.name for path in settings.data_dir.iterdir()] == ["state"]
+    assert not list(settings.state_dir.glob("scratch-*"))
