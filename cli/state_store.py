@@ -50,4 +50,4 @@ def readable(path: Path) -> Iterator[None]:
     except (lmdb.Error, OSError) as error:
         if isinstance(error, ConnectionError):
             raise
-        raise NoStore(f"The state store in {path} can't be read: {error}.") from error
+        raise NoStore(f"The state store in {path} can't be read, or copied: {error}.") from error

@@ -12,9 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from cli.context import EXIT_FAILED, EXIT_INTERRUPTED, complain, err, explained, load, out
 from cli.state_store import readable, store_of
 from cli.terminal import printable
-from consumers.state_replay import Stopped
 from consumers.state_verification import Unverifiable, Verification
 from consumers.state_verification import verify as verification_of
+from consumers.stopping import Stopped
 from runtime.process import run
 from runtime.settings import Settings
 from state.comparison import Difference

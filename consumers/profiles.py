@@ -18,6 +18,7 @@ from consumers.backoff import Backoff
 from consumers.folding import Folding
 from consumers.rebuild import Forgetful, Rebuild
 from consumers.serving import Serving, Unusable
+from consumers.snapshots.restoring import Restoring
 from runtime.clock import Clock, system_clock
 from runtime.logs import logger
 from runtime.metrics import STATE_BUILDING, STATE_STALE
@@ -42,7 +43,7 @@ log = logger("consumers.profiles")
 async def build_profiles(settings: Settings, stop: asyncio.Event) -> None:
     """Until `stop`; then the batch in flight is committed.
 
-    Raises `SettingsError` for an address that can't be had, and for topics that would forget.
+    Raises `SettingsError` for an address that can't be had, a wrong URL of snapshots, and topics that would forget.
     """
     settings.bootstrap_servers  # noqa: B018 - says at once that it is missing
     builder = ProfileBuilder(settings)
@@ -62,6 +63,7 @@ class ProfileBuilder:
         self._settings = settings
         self._clock = clock
         self._generations = Generations(settings.state_dir)
+        self._restoring = Restoring(settings, self._generations, clock)
         self._serving = Serving(settings, self._generations, clock, self._served)
         self._backoff = Backoff()
         self._topics_checked = False
@@ -159,7 +161,12 @@ class ProfileBuilder:
             self._told = reason
         may_forget = self._settings.allow_forgetful_topics or not self._answers
         rebuild = Rebuild(
-            self._settings, self._generations, self._clock, may_forget=may_forget, progress=self._progress
+            self._settings,
+            self._generations,
+            self._clock,
+            may_forget=may_forget,
+            progress=self._progress,
+            restore=lambda follower: self._restoring.run(follower, stop),
         )
         try:
             with self._generations.rebuilding():

@@ -1,7 +1,7 @@
 """Builds a new generation of the profiles beside the one that is served."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from consumers.folding import Folding, following
@@ -18,6 +18,10 @@ from state.store import ProfileStore
 log = logger("consumers.profiles")
 
 
+# An unfinished generation that is to be gone on with, or None.
+Restore = Callable[[Follower], Awaitable[Path | None]]
+
+
 class Forgetful(Exception):
     """The topics have lost their beginning, so a new generation would know less than they once said; one sentence."""
 
@@ -26,7 +30,7 @@ class Rebuild:
     """Goes on with the unfinished generation that there is, or begins one.
 
     `may_forget`: also when the topics have lost their beginning. `progress` is told after every step; the folding's
-    numbers are there to be shown.
+    numbers are there to be shown. `restore` may have one that is nearly there, instead of an empty one.
     """
 
     def __init__(
@@ -37,12 +41,14 @@ class Rebuild:
         *,
         may_forget: bool,
         progress: Callable[[Folding], None] = lambda _folding: None,
+        restore: Restore | None = None,
     ) -> None:
         self._settings = settings
         self._generations = generations
         self._clock = clock
         self._may_forget = may_forget
         self._progress = progress
+        self._restore = restore
         self.resumed = False  # whether there was something to go on with
         self.path: Path | None = None
         self.profiles = 0
@@ -88,6 +94,8 @@ class Rebuild:
                 log.info("an unfinished generation is gone on with", generation=path.name)
                 return store
             await in_thread(self._generations.discard, path)
+        if self._restore is not None and (path := await self._restore(follower)) is not None:
+            return await in_thread(ProfileStore, path)
         lost = forgotten(follower.starts)
         if lost is not None and not self._may_forget:
             raise Forgetful(lost)

@@ -9,6 +9,7 @@ from typing import Self
 from aiokafka.errors import KafkaError
 
 from consumers.follower import Follower, Interrupted, Offsets, Partition
+from consumers.stopping import Stopped
 from runtime.kafka import KafkaUnavailable
 from runtime.settings import Settings
 from runtime.threads import in_thread
@@ -25,10 +26,6 @@ ROUNDS = 5
 
 
 Use = Callable[[list[Slice]], Awaitable[object]]
-
-
-class Stopped(Exception):
-    """It was told to stop."""
 
 
 class StateReplay:

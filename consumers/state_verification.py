@@ -7,7 +7,8 @@ from pathlib import Path
 import msgspec
 
 from consumers.follower import Offsets
-from consumers.state_replay import StateReplay, Stopped
+from consumers.state_replay import StateReplay
+from consumers.stopping import Stopped
 from runtime.clock import Clock, system_clock
 from runtime.settings import Settings
 from runtime.threads import in_thread

@@ -58,10 +58,13 @@ class Generations:
 
     def begin(self) -> Path:
         """The directory of a new, empty one. Hold `rebuilding` for it."""
-        last = max((number_of(path.name) for path in self._all()), default=0)
-        path = self._dir / f"g{max(last, number_of(self._current() or '')) + 1}-v{self._version}"
+        path = self._next()
         path.mkdir(parents=True)
         return path
+
+    def adopt(self, folder: Path) -> Path:
+        """As `begin`, with the store in `folder`, which is moved, and must be of this fold version and this disk."""
+        return folder.rename(self._next())
 
     def offer(self, path: Path) -> None:
         """Only what has caught up."""
@@ -115,6 +118,10 @@ class Generations:
     def rebuilding(self) -> Lock:
         """Held by whoever builds a new generation. Raises `StoreBusy`."""
         return Lock(self._dir / "rebuild.lock", f"builds a new generation in {self._dir} already")
+
+    def _next(self) -> Path:
+        last = max((number_of(path.name) for path in self._all()), default=0)
+        return self._dir / f"g{max(last, number_of(self._current() or '')) + 1}-v{self._version}"
 
     def _current(self) -> str | None:
         try:

@@ -83,6 +83,12 @@ class StoreView:
                 if name != POSITIONS or key not in (ABOUT_KEY, FORMAT_KEY):
                     yield name, key, value
 
+    def check(self) -> None:
+        """Raises `Damaged` unless every value is what was written."""
+        for database, key, value in self.rows():
+            if database != "calls":
+                unseal(key, value)
+
     def profile(self, caller: bytes) -> Profile | None:
         sealed = self._tx.get(caller, db=self._databases["profiles"])
         return None if sealed is None else _decode_profile(unseal(caller, sealed))
