@@ -16,6 +16,7 @@ from schemas.money import credits_text
 from state.dump import described_profile, described_session
 from state.events import MAX_CALLER_ID_LENGTH
 from state.fold import FOLD_VERSION
+from state.generations import FROM_SNAPSHOT
 from state.layout import Damaged
 from state.view import StoreView
 
@@ -40,10 +41,12 @@ def inspect(
         path = store_of(settings)
         with opened(path) as view:
             said = _said(view, _id_of(settings, view, caller))
+            begun_with = path / FROM_SNAPSHOT
+            snapshot = begun_with.read_text().strip() if begun_with.exists() else None
     if said is None:
         complain("Nothing is known of this caller.")
         raise typer.Exit(EXIT_FAILED)
-    said["store"]["path"] = str(path)
+    said["store"] |= {"path": str(path), "snapshot": snapshot}
     if json:
         typer.echo(msgspec.json.encode(said))
         return
@@ -103,6 +106,8 @@ def _lines(said: dict[str, Any]) -> Iterator[str]:
     for call in said["calls"]:
         yield from _call_lines(call)
     yield f"Store {store['path']}, fold version {store['fold_version']}, of {store['lineage']}"
+    if store["snapshot"]:
+        yield f"  begun with the snapshot {store['snapshot']}"
     yield f"  read up to {positions_text(store['positions'])}"
     if not store["caught_up"]:
         yield "  It has not caught up with the topics yet, so nobody is answered from it."

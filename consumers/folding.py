@@ -65,6 +65,12 @@ class Folding:
         """Events that are in the topics and not in the store; None before it is known."""
         return behind(self.at, self.ends) if self.ends else None
 
+    @property
+    def passed(self) -> tuple[int, int]:
+        """How many offsets were passed, of those that the topics have, as of the last look."""
+        starts = self._follower.starts
+        return behind(starts, self.at), behind(starts, self.ends)
+
     async def start(self, positions: Mapping[Partition, int]) -> None:
         """From the positions, and from the beginning where there is none."""
         about = await in_thread(self._store.about)

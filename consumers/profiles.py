@@ -31,7 +31,7 @@ from state.fold import FOLD_VERSION, TOPICS
 from state.generations import Generations, version_of
 from state.layout import Damaged
 from state.lock import Lock, StoreBusy
-from state.reader import ProfileReader
+from state.reader import answers
 
 LOOK_EVERY_S = 1.0  # for another process that leaves, and for a generation that is offered
 REFUSED_FOR_S = 60.0  # a topic that has lost its beginning doesn't get it back
@@ -183,10 +183,8 @@ class ProfileBuilder:
 
     def _something_answers(self) -> bool:
         """Whether there is a generation that this version can read, whatever made it."""
-        reader = ProfileReader(self._settings.state_dir)
-        available = reader.available
-        reader.close()
-        return available
+        served = self._generations.serving()
+        return served is not None and answers(served)
 
     async def _refuse(self, reason: str, stop: asyncio.Event) -> None:
         """Goes on to serve what there is, until somebody decides, or for a while."""

@@ -10,7 +10,7 @@ from runtime.clock import Clock
 from runtime.logs import logger
 from runtime.settings import Settings
 from runtime.threads import in_thread
-from state.generations import Generations
+from state.generations import FROM_SNAPSHOT, Generations
 from state.layout import Damaged
 from state.rebuild import built_from_others, forgotten, missed_something
 from state.store import ProfileStore
@@ -53,6 +53,11 @@ class Rebuild:
         self.path: Path | None = None
         self.profiles = 0
 
+    @property
+    def generation(self) -> str:
+        """Its name, once there is one."""
+        return self.path.name if self.path else ""
+
     async def run(self, stop: asyncio.Event) -> Path | None:
         """The generation, when it has everything that the topics held when this began; None when stopped before.
 
@@ -87,10 +92,13 @@ class Rebuild:
 
     async def _open(self, follower: Follower) -> ProfileStore:
         path = await in_thread(self._generations.unfinished)
+        if path is not None and self._restore is None and (path / FROM_SNAPSHOT).exists():
+            await in_thread(self._generations.discard, path)  # this one is to be from the beginning of the topics
+            path = None
         if path is not None:
             store = await self._continued(path, follower)
             if store is not None:
-                self.resumed = True
+                self.resumed = self.resumed or self.path is None
                 log.info("an unfinished generation is gone on with", generation=path.name)
                 return store
             await in_thread(self._generations.discard, path)

@@ -23,6 +23,9 @@ CURRENT = "current"
 # In a generation that has caught up and waits for the running builder to take it over.
 _OFFER = "offered"
 
+# Names the snapshot that it was begun with, which is all that there is to say of its beginning.
+FROM_SNAPSHOT = "from-snapshot"
+
 _NAME = re.compile(r"g([1-9][0-9]*)-v([0-9]+)")
 
 # Moved there before it is removed: nobody ever opens the half of a store.

@@ -133,6 +133,21 @@ class ProfileReader:
             self._store.mark()
 
 
+def answers(path: Path) -> bool:
+    """Whether a reader of this version would answer from the store in this directory. Not while one is open here.
+
+    Raises `OSError` and `lmdb.Error` when that can't be said now.
+    """
+    try:
+        store = _OpenStore(path)
+        try:
+            return store.is_caught_up()
+        finally:
+            store.close()
+    except (*_DAMAGE, UnknownFormat, lmdb.InvalidError, lmdb.VersionMismatchError):
+        return False
+
+
 class _OpenStore:
     """One generation. Its making and its reads raise `_FAILURES`."""
 

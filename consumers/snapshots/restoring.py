@@ -18,7 +18,7 @@ from runtime.clock import Clock
 from runtime.logs import logger
 from runtime.settings import Settings
 from runtime.threads import in_thread
-from state.generations import Generations
+from state.generations import FROM_SNAPSHOT, Generations
 from state.layout import DATA_FILE, Damaged
 from state.rebuild import built_from_others, missed_something
 from state.scratch import scratch_in
@@ -87,6 +87,7 @@ class Restoring:
             folder.mkdir()
             await _download(storage, snapshot, folder / DATA_FILE)
             await in_thread(_check, folder, snapshot)
+            (folder / FROM_SNAPSHOT).write_text(f"{snapshot.name}\n")
             path = self._generations.adopt(folder)  # not in a thread: nobody must remove the folder meanwhile
         log.info(
             "a snapshot was restored",

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from runtime.settings import Settings
+from tests.building import building, dump_of, eventually, seen, send, some_events
 from tests.integration.state_command import state
-from tests.integration.test_profiles import building, dump_of, eventually, seen, send, some_events
 from tests.unit.state.events import ended, ended_raw, fact, prefetched
 
 NUMBER = "+15551234567"
@@ -27,7 +27,7 @@ async def test_dump_and_hash_read_a_store_that_is_being_built(settings: Settings
     lines = [json.loads(line) for line in dump.out.splitlines()]
     databases = [line["database"] for line in lines]
     assert databases == sorted(databases, key=["profiles", "sessions", "calls", "meta"].index)
-    assert len(dump_of(settings.state_dir)) >= len(lines) > 100
+    assert len(dump_of(settings)) >= len(lines) > 100
     assert hashed.json["sha256"] == hashlib.sha256(dump.out.encode()).hexdigest()
     assert hashed.json["rows"]["profiles"] == databases.count("profiles")
     assert sum(hashed.json["positions"].values()) == 200

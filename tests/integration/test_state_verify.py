@@ -17,18 +17,18 @@ from schemas.topics import CALLERS_FACTS, CALLS_ENDED
 from state.generations import Generations
 from state.layout import ABOUT_KEY, About, seal, unseal
 from state.profile import ProfileRow
-from tests.edge import records_of
-from tests.integration.state_command import Ended, end, start, state
-from tests.integration.test_profiles import (
+from tests.building import (
     PARTITIONS,
     building,
     eventually,
-    keep_sending,
     seen,
     send,
     some_events,
     with_admin,
 )
+from tests.edge import records_of
+from tests.integration.state_command import Ended, end, start, state
+from tests.integration.test_profiles import keep_sending
 from tests.unit.state.events import fact, no_fact
 
 pytestmark = pytest.mark.usefixtures("topics")
