@@ -1,0 +1,325 @@
+"""A builder without a store starts from a snapshot: with what came since it is what the topics say, to the byte."""
+
+import asyncio
+import contextlib
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from consumers.profiles import ProfileBuilder
+from consumers.snapshots.manifest import Snapshot, decoded, encoded
+from consumers.snapshots.storage import SnapshotStorage
+from consumers.snapshots.taking import take
+from runtime.clock import system_clock
+from runtime.metrics import FOLDED
+from runtime.settings import Settings
+from runtime.topics import apply
+from schemas.topics import CALLERS_FACTS
+from state.fold import TOPICS
+from state.generations import FROM_SNAPSHOT
+from tests.building import (
+    building,
+    dump_of,
+    eventually,
+    folded_afresh,
+    forget,
+    seen,
+    send,
+    served,
+    some_events,
+    with_admin,
+)
+from tests.integration.state_command import state
+from tests.integration.test_profiles import keep_sending
+from tests.unit.state.events import fact
+
+pytestmark = pytest.mark.usefixtures("topics")
+
+EVENTS = 200
+
+
+def folded() -> float:
+    """Messages, in this process, so far."""
+    return sum(FOLDED.labels(topic.name)._value.get() for topic in TOPICS)
+
+
+async def snapshot_of(settings: Settings) -> Snapshot:
+    """Of a store whose builder has been stopped."""
+    stop = asyncio.Event()
+    storage = SnapshotStorage.open(settings)
+    return await take(storage, served(settings), settings.state_dir, stop, lambda *_: None, system_clock)
+
+
+async def built(settings: Settings, events: int) -> int:
+    """Until the builder is past so many events. How many it has folded itself."""
+    before = folded()
+    async with building(settings) as builder:
+        await eventually(lambda: seen(builder) == events)
+    return int(folded() - before)
+
+
+def lose_the_store(settings: Settings) -> None:
+    shutil.rmtree(settings.state_dir)
+
+
+def files_of(settings: Settings, snapshot: Snapshot | str) -> tuple[Path, Path]:
+    """Manifest and data."""
+    folder, name = settings.data_dir / "snapshots", snapshot if isinstance(snapshot, str) else snapshot.name
+    return folder / f"{name}.json", folder / f"{name}.mdb.zst"
+
+
+async def test_snapshot_and_tail_are_the_topics_to_the_byte(settings: Settings, tmp_path: Path) -> None:
+    """Taken while the builder writes."""
+    await send(settings, *some_events(EVENTS, 1))
+    sent: list[int] = []
+    async with building(settings) as builder:
+        await eventually(lambda: seen(builder) == EVENTS)
+        sending = asyncio.create_task(keep_sending(settings, sent))
+        await eventually(lambda: len(sent) > 0)
+        made = await state(settings, "snapshot", "--json")
+        sending.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await sending
+    assert made.code == 0
+    lose_the_store(settings)
+    total = EVENTS + sum(sent)
+    already = sum(made.json["snapshot"]["positions"].values())
+    assert 0 < already < total
+    assert await built(settings, total) == total - already
+    assert dump_of(settings) == await folded_afresh(settings, tmp_path / "afresh")
+    assert (served(settings) / FROM_SNAPSHOT).read_text().strip() == made.json["snapshot"]["name"]
+    assert (await state(settings, "verify")).code == 0
+    hashed = (await state(settings, "hash", "--json")).json
+    assert sum(hashed["positions"].values()) == total
+
+
+def _torn(settings: Settings, newest: Snapshot) -> None:
+    _, data = files_of(settings, newest)
+    data.write_bytes(data.read_bytes()[:-100])
+
+
+def _bit_flipped(settings: Settings, newest: Snapshot) -> None:
+    _, data = files_of(settings, newest)
+    content = bytearray(data.read_bytes())
+    content[len(content) // 2] ^= 1
+    data.write_bytes(content)
+
+
+def _of_another(settings: Settings, newest: Snapshot) -> None:
+    """The data of the other snapshot, of which the manifest knows the sizes by chance."""
+    (older,) = {path for path in (settings.data_dir / "snapshots").glob("*.zst") if newest.name not in path.name}
+    _, data = files_of(settings, newest)
+    data.write_bytes(older.read_bytes())
+    manifest, _ = files_of(settings, newest)
+    manifest.write_bytes(encoded(replace(newest, blocks=[older.stat().st_size])))
+
+
+def _manifest_flipped(settings: Settings, newest: Snapshot) -> None:
+    manifest, _ = files_of(settings, newest)
+    manifest.write_bytes(manifest.read_bytes().replace(b'"calls.ended/0":', b'"calls.ended/1":'))
+
+
+def _manifest_of_other_positions(settings: Settings, newest: Snapshot) -> None:
+    """Sealed, and yet not of this store."""
+    manifest, _ = files_of(settings, newest)
+    fewer = {place: max(0, offset - 1) for place, offset in newest.positions.items()}
+    manifest.write_bytes(encoded(replace(newest, positions=fewer)))
+
+
+def _data_gone(settings: Settings, newest: Snapshot) -> None:
+    files_of(settings, newest)[1].unlink()
+
+
+def _of_other_topics(settings: Settings, newest: Snapshot) -> None:
+    files_of(settings, newest)[0].write_bytes(encoded(replace(newest, lineage="elsewhere/")))
+
+
+def _of_an_older_fold(settings: Settings, newest: Snapshot) -> None:
+    files_of(settings, newest)[0].write_bytes(encoded(replace(newest, fold_version=1)))
+
+
+def _of_positions_to_come(settings: Settings, newest: Snapshot) -> None:
+    further = {place: offset + 1000 for place, offset in newest.positions.items()}
+    files_of(settings, newest)[0].write_bytes(encoded(replace(newest, positions=further)))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        _torn,
+        _bit_flipped,
+        _of_another,
+        _manifest_flipped,
+        _manifest_of_other_positions,
+        _data_gone,
+        _of_other_topics,
+        _of_an_older_fold,
+        _of_positions_to_come,
+    ],
+)
+async def test_snapshot_that_is_of_no_use_is_gone_past(
+    settings: Settings,
+    tmp_path: Path,
+    spoil: Callable[[Settings, Snapshot], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("consumers.follower.END_RETRY_S", 0.05)
+    await send(settings, *some_events(EVENTS, 2))
+    assert await built(settings, EVENTS) == EVENTS
+    older = await snapshot_of(settings)
+    await send(settings, *some_events(EVENTS, 3))
+    await built(settings, 2 * EVENTS)
+    await asyncio.sleep(1.0)  # names are of a second
+    newest = await snapshot_of(settings)
+    assert newest.name > older.name
+    spoil(settings, newest)
+    lose_the_store(settings)
+    assert await built(settings, 2 * EVENTS) == EVENTS
+    assert (served(settings) / FROM_SNAPSHOT).read_text().strip() == older.name
+    assert dump_of(settings) == await folded_afresh(settings, tmp_path / "afresh")
+    assert not list(settings.state_dir.glob("scratch-*"))
+
+
+async def test_without_a_snapshot_of_use_the_topics_are_read(settings: Settings, tmp_path: Path) -> None:
+    await send(settings, *some_events(EVENTS, 4))
+    await built(settings, EVENTS)
+    _bit_flipped(settings, await snapshot_of(settings))
+    lose_the_store(settings)
+    assert await built(settings, EVENTS) == EVENTS
+    assert not (served(settings) / FROM_SNAPSHOT).exists()
+    assert dump_of(settings) == await folded_afresh(settings, tmp_path / "afresh")
+
+
+async def test_snapshot_from_before_deletions_that_may_be_forgotten_is_gone_past(settings: Settings) -> None:
+    await send(settings, fact("ann", "tier", "gold"))
+    await built(settings, 1)
+    await snapshot_of(settings)
+    lose_the_store(settings)
+    before, stop = folded(), asyncio.Event()
+    builder = ProfileBuilder(settings, lambda: system_clock() + 30 * 86_400_000_000)
+    running = asyncio.create_task(builder.run(stop))
+    await eventually(lambda: seen(builder) == 1)
+    stop.set()
+    await running
+    assert folded() - before == 1
+
+
+async def test_snapshot_keeps_what_retention_took_since(settings: Settings) -> None:
+    await send(settings, *some_events(EVENTS, 5))
+    await built(settings, EVENTS)
+    before = dump_of(settings)
+    await snapshot_of(settings)
+    lose_the_store(settings)
+    await forget(settings, 0)
+    assert await built(settings, EVENTS) == 0
+    assert dump_of(settings) == before
+
+
+async def test_snapshot_of_which_retention_took_the_tail_is_gone_past(settings: Settings, tmp_path: Path) -> None:
+    await send(settings, *some_events(EVENTS, 6))
+    await built(settings, EVENTS)
+    await snapshot_of(settings)
+    lose_the_store(settings)
+    await send(settings, *some_events(EVENTS, 7))
+    await forget(settings, 5)
+    await built(settings, 2 * EVENTS)
+    assert not (served(settings) / FROM_SNAPSHOT).exists()
+    assert dump_of(settings) == await folded_afresh(settings, tmp_path / "afresh")
+
+
+async def test_topics_that_were_made_anew_are_not_continued_from_a_snapshot(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("consumers.follower.END_RETRY_S", 0.05)
+    await send(settings, *some_events(EVENTS, 8))
+    await built(settings, EVENTS)
+    await snapshot_of(settings)
+    lose_the_store(settings)
+    name = CALLERS_FACTS.named(settings.topic_prefix)
+    await with_admin(settings, lambda admin: admin.delete_topics([name]))
+    for _ in range(100):  # until the broker has let it go
+        await asyncio.sleep(0.1)
+        with contextlib.suppress(ConnectionError):
+            if name in (await apply(settings)).created:
+                break
+    async with building(settings) as builder:
+        await eventually(lambda: seen(builder) > 0)
+    assert not (served(settings) / FROM_SNAPSHOT).exists()
+
+
+async def test_rebuild_is_from_the_topics_whatever_snapshots_there_are(settings: Settings) -> None:
+    await send(settings, *some_events(EVENTS, 9))
+    await built(settings, EVENTS)
+    await snapshot_of(settings)
+    rebuilt = await state(settings, "rebuild", "--json")
+    assert (rebuilt.code, rebuilt.json["events"]) == (0, EVENTS), rebuilt.said
+
+
+async def test_storage_that_is_away_costs_a_moment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    _credentials(monkeypatch, "http://127.0.0.1:1")
+    away = settings.model_copy(update={"snapshots_url": "s3://bucket/prefix"})
+    await send(settings, *some_events(EVENTS, 10))
+    assert await built(away, EVENTS) == EVENTS
+
+
+async def test_storage_that_hangs_is_waited_for_so_long_and_no_longer(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(hang, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    _credentials(monkeypatch, f"http://127.0.0.1:{port}")
+    hanging = settings.model_copy(update={"snapshots_url": "s3://bucket/prefix"})
+    await send(settings, *some_events(EVENTS, 11))
+    async with building(hanging) as builder:  # stopped while it waits
+        await eventually(lambda: "building" in builder.health().reasons["store"])
+        await asyncio.sleep(1.0)
+        assert seen(builder) == -1
+        started = time.monotonic()
+    assert time.monotonic() - started < 10
+    monkeypatch.setattr("consumers.snapshots.storage.PATIENCE_S", 1.0)
+    assert await built(hanging, EVENTS) == EVENTS
+    server.close()
+
+
+def _credentials(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    for name, value in {
+        "ACCESS_KEY_ID": "key",
+        "SECRET_ACCESS_KEY": "secret",
+        "ENDPOINT_URL": endpoint,
+        "ALLOW_HTTP": "true",
+        "REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+
+
+async def test_command_makes_lists_and_removes(settings: Settings) -> None:
+    none = await state(settings, "snapshots")
+    assert (none.code, none.said) == (0, "There are no snapshots: `ringlog state snapshot` makes one.\n")
+    no_store = await state(settings, "snapshot")
+    assert (no_store.code, "There is no state store" in no_store.said) == (1, True)
+    await send(settings, *some_events(EVENTS, 12))
+    await built(settings, EVENTS)
+    first = (await state(settings, "snapshot", "--json")).json["snapshot"]["name"]
+    await asyncio.sleep(1.0)
+    second = await state(settings, "snapshot", SNAPSHOTS_KEEP="1")
+    assert second.out.startswith("Snapshot ")
+    assert second.out.splitlines()[1] == f"Removed: {first}."
+    (listed,) = (await state(settings, "snapshots", "--json")).json
+    assert listed["name"] in second.out
+    assert listed["unusable"] is None
+    assert sum(listed["snapshot"]["positions"].values()) == EVENTS
+    manifest, _ = files_of(settings, listed["name"])
+    manifest.write_bytes(encoded(replace(decoded(listed["name"], manifest.read_bytes()), fold_version=1)))
+    assert "fold version 1" in (await state(settings, "snapshots")).out
+    manifest.write_bytes(b"{")
+    assert "its manifest can't be read" in (await state(settings, "snapshots")).out
+    wrong = await state(settings, "snapshot", SNAPSHOTS_URL="nonsense://x")
+    assert (wrong.code, wrong.said.startswith("RINGLOG_SNAPSHOTS_URL is wrong")) == (2, True)
