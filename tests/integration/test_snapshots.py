@@ -20,7 +20,8 @@ from runtime.settings import Settings
 from runtime.topics import apply
 from schemas.topics import CALLERS_FACTS
 from state.fold import TOPICS
-from state.generations import FROM_SNAPSHOT
+from state.generations import FROM_SNAPSHOT, Generations
+from state.view import copy_store
 from tests.building import (
     building,
     dump_of,
@@ -254,9 +255,13 @@ async def test_topics_that_were_made_anew_are_not_continued_from_a_snapshot(
 async def test_rebuild_is_from_the_topics_whatever_snapshots_there_are(settings: Settings) -> None:
     await send(settings, *some_events(EVENTS, 9))
     await built(settings, EVENTS)
-    await snapshot_of(settings)
+    snapshot = await snapshot_of(settings)
+    begun = Generations(settings.state_dir).begin()  # as by a builder that was killed before it had caught up
+    copy_store(served(settings), begun)
+    (begun / FROM_SNAPSHOT).write_text(snapshot.name)
     rebuilt = await state(settings, "rebuild", "--json")
-    assert (rebuilt.code, rebuilt.json["events"]) == (0, EVENTS), rebuilt.said
+    assert rebuilt.code == 0, rebuilt.said
+    assert (rebuilt.json["events"], rebuilt.json["resumed"]) == (EVENTS, False)
 
 
 async def test_storage_that_is_away_costs_a_moment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
