@@ -1,6 +1,8 @@
 """`ringlog state dump | hash`"""
 
+import os
 import sys
+from collections.abc import Iterable
 from typing import Annotated
 
 import msgspec
@@ -32,9 +34,16 @@ def dump() -> None:
         with readable(path), scratch_in(settings.state_dir) as scratch:  # whoever reads us may take hours
             copy_store(path, scratch)
             with opened(scratch) as view:
-                for line in lines_of(view.rows()):
-                    sys.stdout.buffer.write(line + b"\n")
-                sys.stdout.buffer.flush()
+                _print(lines_of(view.rows()))
+
+
+def _print(lines: Iterable[bytes]) -> None:
+    try:
+        for line in lines:
+            sys.stdout.buffer.write(line + b"\n")
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:  # who reads us has seen enough, and Python need not try again at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def hash_(json: Json = False) -> None:

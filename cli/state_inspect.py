@@ -100,12 +100,12 @@ def _lines(said: dict[str, Any]) -> Iterator[str]:
             yield f"  {title.removesuffix('s')} {name} = {msgspec.json.encode(value).decode()}"
     unknown = f", {profile['unknown_costs']} of unknown cost" if profile["unknown_costs"] else ""
     yield (
-        f"  {profile['calls']} calls, {_seconds(profile['duration_ms'])},"
-        f" {credits_text(profile['cost_micros'])} credits{unknown}; {profile['prefetches']} were announced"
+        f"  {_counted(profile['calls'], 'call')}, {_seconds(profile['duration_ms'])},"
+        f" {credits_text(profile['cost_micros'])} credits{unknown}; {profile['prefetches']} announced"
     )
     for call in said["calls"]:
         yield from _call_lines(call)
-    yield f"Store {store['path']}, fold version {store['fold_version']}, of {store['lineage']}"
+    yield f"Store {store['path']}, fold version {store['fold_version']}, of {lineage_text(store['lineage'] or '/')}"
     if store["snapshot"]:
         yield f"  begun with the snapshot {store['snapshot']}"
     yield f"  read up to {positions_text(store['positions'])}"
@@ -126,6 +126,16 @@ def _call_lines(call: dict[str, Any]) -> Iterator[str]:
     for revision in call["revisions"]:
         what = "recovered" if revision["recovered"] else "ended"
         yield f"  {what} {rfc3339(revision['received_at'])}, event {revision['event_id']}"
+
+
+def lineage_text(lineage: str) -> str:
+    """Of `<cluster id>/<topic prefix>`."""
+    cluster, _, prefix = lineage.partition("/")
+    return f"cluster {cluster or 'unknown'}" + (f", topics {prefix}*" if prefix else "")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _seconds(duration_ms: int | None) -> str:

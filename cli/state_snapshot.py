@@ -1,15 +1,15 @@
 """`ringlog state snapshot | snapshots`"""
 
 import asyncio
-import time
 from typing import Annotated, Any
 
 import msgspec
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from cli.context import EXIT_FAILED, EXIT_INTERRUPTED, complain, err, explained, load, out
+from cli.state_inspect import lineage_text
 from cli.state_store import readable, store_of
 from consumers.object_store import StorageAway
 from consumers.snapshots.manifest import BadSnapshot, Snapshot, unreadable_here
@@ -125,16 +125,15 @@ def _complain_of(error: StorageAway, made: list[_Made]) -> None:
 
 
 def _table(listed: list[_Listed]) -> Table:
-    table = Table("snapshot", "taken", "profiles", "size", "events", "topics", "")
+    table = Table(Column("snapshot", no_wrap=True), "profiles", "size", "events", "of", "")
     for it in listed:
         found = it.snapshot
         cells: list[Any] = [it.name]
         if found is not None:
-            taken = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(found.taken_at_ms // 1000))
             events = sum(found.positions.values())
-            cells += [taken, str(found.profiles), _size(found.compressed_bytes), str(events), found.lineage]
+            cells += [str(found.profiles), _size(found.compressed_bytes), str(events), lineage_text(found.lineage)]
         else:
-            cells += [""] * 5
+            cells += [""] * 4
         table.add_row(*cells, it.unusable or "")
     return table
 

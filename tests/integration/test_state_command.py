@@ -68,7 +68,7 @@ async def test_inspect_shows_all_that_is_known_of_a_number(settings: Settings) -
     assert said["store"]["caught_up"]
     assert said["store"]["lineage"].endswith(f"/{settings.topic_prefix}")
     assert 'fact tier = "gold"' in text
-    assert "2 calls, 61.5 s, 0.0043 credits, 1 of unknown cost; 1 were announced" in text
+    assert "2 calls, 61.5 s, 0.0043 credits, 1 of unknown cost; 1 announced" in text
     assert "Call 1970-01-01T00:01:40.500000Z: user-ended, 61.5 s, 0.0043 credits, agent agent-1" in text
     assert "\x1b" not in text
     assert NUMBER not in text
