@@ -145,9 +145,9 @@ class ProfileBuilder:
     def _why_another(self, served: Path | None) -> str | None:
         """Why the one that is served is not the one to fold into; None when it is."""
         if served is None:
-            return "there is none"
+            return "there is none yet, or not any more"
         if self._generations.offered():
-            return "one was built beside it"
+            return "one that was built beside it has caught up"
         if not self._generations.is_ours(served):
             return f"{served.name} follows the rules of fold version {version_of(served.name)}, not {FOLD_VERSION}"
         return None
@@ -155,9 +155,9 @@ class ProfileBuilder:
     async def _build(self, reason: str, stop: asyncio.Event) -> None:
         """A new generation, which is then served."""
         self._answers = await in_thread(self._something_answers)
-        self._set(f"building a new generation: {reason}", stale=self._answers, building=True)
+        self._set(f"building another generation: {reason}", stale=self._answers, building=True)
         if reason != self._told:
-            log.warning("the state store is to be built anew", reason=reason, answers_meanwhile=self._answers)
+            log.warning("another generation of the state store is due", reason=reason, answers_meanwhile=self._answers)
             self._told = reason
         may_forget = self._settings.allow_forgetful_topics or not self._answers
         rebuild = Rebuild(
