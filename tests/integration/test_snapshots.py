@@ -2,24 +2,18 @@
 
 import asyncio
 import contextlib
-import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
 from consumers.profiles import ProfileBuilder
-from consumers.snapshots.manifest import Snapshot, decoded, encoded
-from consumers.snapshots.storage import SnapshotStorage
-from consumers.snapshots.taking import take
+from consumers.snapshots.manifest import decoded, encoded
 from runtime.clock import system_clock
-from runtime.metrics import FOLDED
 from runtime.settings import Settings
 from runtime.topics import apply
 from schemas.topics import CALLERS_FACTS
-from state.fold import TOPICS
 from state.generations import FROM_SNAPSHOT, Generations
 from state.view import copy_store
 from tests.building import (
@@ -36,41 +30,10 @@ from tests.building import (
 )
 from tests.integration.state_command import state
 from tests.integration.test_profiles import keep_sending
+from tests.snapshots import EVENTS, bit_flipped, built, files_of, folded, lose_the_store, snapshot_of
 from tests.unit.state.events import fact
 
 pytestmark = pytest.mark.usefixtures("topics")
-
-EVENTS = 200
-
-
-def folded() -> float:
-    """Messages, in this process, so far."""
-    return sum(FOLDED.labels(topic.name)._value.get() for topic in TOPICS)
-
-
-async def snapshot_of(settings: Settings) -> Snapshot:
-    """Of a store whose builder has been stopped."""
-    stop = asyncio.Event()
-    storage = SnapshotStorage.open(settings)
-    return await take(storage, served(settings), settings.state_dir, stop, lambda *_: None, system_clock)
-
-
-async def built(settings: Settings, events: int) -> int:
-    """Until the builder is past so many events. How many it has folded itself."""
-    before = folded()
-    async with building(settings) as builder:
-        await eventually(lambda: seen(builder) == events)
-    return int(folded() - before)
-
-
-def lose_the_store(settings: Settings) -> None:
-    shutil.rmtree(settings.state_dir)
-
-
-def files_of(settings: Settings, snapshot: Snapshot | str) -> tuple[Path, Path]:
-    """Manifest and data."""
-    folder, name = settings.data_dir / "snapshots", snapshot if isinstance(snapshot, str) else snapshot.name
-    return folder / f"{name}.json", folder / f"{name}.mdb.zst"
 
 
 async def test_snapshot_and_tail_are_the_topics_to_the_byte(settings: Settings, tmp_path: Path) -> None:
@@ -98,97 +61,10 @@ async def test_snapshot_and_tail_are_the_topics_to_the_byte(settings: Settings, 
     assert sum(hashed["positions"].values()) == total
 
 
-def _torn(settings: Settings, newest: Snapshot) -> None:
-    _, data = files_of(settings, newest)
-    data.write_bytes(data.read_bytes()[:-100])
-
-
-def _bit_flipped(settings: Settings, newest: Snapshot) -> None:
-    _, data = files_of(settings, newest)
-    content = bytearray(data.read_bytes())
-    content[len(content) // 2] ^= 1
-    data.write_bytes(content)
-
-
-def _of_another(settings: Settings, newest: Snapshot) -> None:
-    """The data of the other snapshot, of which the manifest knows the sizes by chance."""
-    (older,) = {path for path in (settings.data_dir / "snapshots").glob("*.zst") if newest.name not in path.name}
-    _, data = files_of(settings, newest)
-    data.write_bytes(older.read_bytes())
-    manifest, _ = files_of(settings, newest)
-    manifest.write_bytes(encoded(replace(newest, blocks=[older.stat().st_size])))
-
-
-def _manifest_flipped(settings: Settings, newest: Snapshot) -> None:
-    manifest, _ = files_of(settings, newest)
-    manifest.write_bytes(manifest.read_bytes().replace(b'"calls.ended/0":', b'"calls.ended/1":'))
-
-
-def _manifest_of_other_positions(settings: Settings, newest: Snapshot) -> None:
-    """Sealed, and yet not of this store."""
-    manifest, _ = files_of(settings, newest)
-    fewer = {place: max(0, offset - 1) for place, offset in newest.positions.items()}
-    manifest.write_bytes(encoded(replace(newest, positions=fewer)))
-
-
-def _data_gone(settings: Settings, newest: Snapshot) -> None:
-    files_of(settings, newest)[1].unlink()
-
-
-def _of_other_topics(settings: Settings, newest: Snapshot) -> None:
-    files_of(settings, newest)[0].write_bytes(encoded(replace(newest, lineage="elsewhere/")))
-
-
-def _of_an_older_fold(settings: Settings, newest: Snapshot) -> None:
-    files_of(settings, newest)[0].write_bytes(encoded(replace(newest, fold_version=1)))
-
-
-def _of_positions_to_come(settings: Settings, newest: Snapshot) -> None:
-    further = {place: offset + 1000 for place, offset in newest.positions.items()}
-    files_of(settings, newest)[0].write_bytes(encoded(replace(newest, positions=further)))
-
-
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        _torn,
-        _bit_flipped,
-        _of_another,
-        _manifest_flipped,
-        _manifest_of_other_positions,
-        _data_gone,
-        _of_other_topics,
-        _of_an_older_fold,
-        _of_positions_to_come,
-    ],
-)
-async def test_snapshot_that_is_of_no_use_is_gone_past(
-    settings: Settings,
-    tmp_path: Path,
-    spoil: Callable[[Settings, Snapshot], None],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("consumers.follower.END_RETRY_S", 0.05)
-    await send(settings, *some_events(EVENTS, 2))
-    assert await built(settings, EVENTS) == EVENTS
-    older = await snapshot_of(settings)
-    await send(settings, *some_events(EVENTS, 3))
-    await built(settings, 2 * EVENTS)
-    await asyncio.sleep(1.0)  # names are of a second
-    newest = await snapshot_of(settings)
-    assert newest.name > older.name
-    spoil(settings, newest)
-    lose_the_store(settings)
-    assert await built(settings, 2 * EVENTS) == EVENTS
-    assert (served(settings) / FROM_SNAPSHOT).read_text().strip() == older.name
-    assert dump_of(settings) == await folded_afresh(settings, tmp_path / "afresh")
-    assert not list(settings.state_dir.glob("scratch-*"))
-
-
 async def test_without_a_snapshot_of_use_the_topics_are_read(settings: Settings, tmp_path: Path) -> None:
     await send(settings, *some_events(EVENTS, 4))
     await built(settings, EVENTS)
-    _bit_flipped(settings, await snapshot_of(settings))
+    bit_flipped(settings, await snapshot_of(settings))
     lose_the_store(settings)
     assert await built(settings, EVENTS) == EVENTS
     assert not (served(settings) / FROM_SNAPSHOT).exists()

@@ -22,7 +22,7 @@ from state.layout import About
 from state.store import ProfileStore
 from tests.building import building, dump_of, eventually, folded_afresh, seen, send, served, some_events
 from tests.integration.state_command import state
-from tests.integration.test_snapshots import built, lose_the_store, snapshot_of
+from tests.snapshots import built, lose_the_store, snapshot_of
 from tests.sources.origin import require
 from tests.sources.s3 import BUCKET, Gateway, aws_variables, own_gateway
 from tests.unit.state.events import ended, slices_of
