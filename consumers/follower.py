@@ -14,8 +14,14 @@ from state.fold import Slice
 Partition = tuple[str, int]  # of a topic as the catalogue names it
 Offsets = dict[Partition, int]
 
-# One transaction and one fsync a batch: large enough that they don't count, small enough for a second and for memory.
+# One transaction and one fsync a batch: large enough that they don't count, small enough for a second.
 BATCH_RECORDS = 5000
+
+# Of values, for memory: what a fetch of compressed records unfolds to is bounded by nothing else.
+BATCH_BYTES = 32 * 1024 * 1024
+
+# Asked for at a time, so that a batch may end between them.
+PART_RECORDS = 50
 POLL_S = 0.25  # how long a stop may go unnoticed
 
 ASK_DEADLINE_S = 10.0  # for the offsets at which partitions begin and end
@@ -86,8 +92,19 @@ class Follower:
         return {partition: int(await self._consumer.position(tp)) for tp, partition in self._partitions.items()}
 
     async def poll(self) -> list[Slice]:
-        """What has come, at most `BATCH_RECORDS`; empty after `POLL_S`."""
-        found = await self._consumer.getmany(timeout_ms=int(POLL_S * 1000), max_records=BATCH_RECORDS)
+        """What has come, at most `BATCH_RECORDS` and hardly more than `BATCH_BYTES`; empty after `POLL_S`."""
+        found: dict[TopicPartition, list[Any]] = {}
+        records = size = 0
+        wait_ms = int(POLL_S * 1000)
+        while records < BATCH_RECORDS and size < BATCH_BYTES:
+            part = await self._consumer.getmany(timeout_ms=wait_ms, max_records=PART_RECORDS)
+            if not part:
+                break
+            for tp, messages in part.items():
+                found.setdefault(tp, []).extend(messages)
+                records += len(messages)
+                size += sum(message.serialized_value_size for message in messages)
+            wait_ms = 0  # what is there already
         return [
             Slice(*self._partitions[tp], next_offset=messages[-1].offset + 1, messages=messages)
             for tp, messages in found.items()

@@ -129,7 +129,11 @@ class ProfileBuilder:
             self._topics_checked = True
         await in_thread(self._generations.prune)
         served = await in_thread(self._generations.serving)
-        reason = await in_thread(self._why_another, served)
+        if await in_thread(self._generations.offered):
+            # Should it turn out to be of no use, what is served is folded on.
+            await self._build("one that was built beside it has caught up", stop, may_begin=False)
+            return
+        reason = _why_another(served)
         if reason is None and served is not None:
             try:
                 self._set("folding")
@@ -142,18 +146,8 @@ class ProfileBuilder:
                     await in_thread(self._generations.discard, served)
         await self._build(str(reason), stop)
 
-    def _why_another(self, served: Path | None) -> str | None:
-        """Why the one that is served is not the one to fold into; None when it is."""
-        if served is None:
-            return "there is none yet, or not any more"
-        if self._generations.offered():
-            return "one that was built beside it has caught up"
-        if not self._generations.is_ours(served):
-            return f"{served.name} follows the rules of fold version {version_of(served.name)}, not {FOLD_VERSION}"
-        return None
-
-    async def _build(self, reason: str, stop: asyncio.Event) -> None:
-        """A new generation, which is then served."""
+    async def _build(self, reason: str, stop: asyncio.Event, *, may_begin: bool = True) -> None:
+        """A new generation, which is then served; or, unless it `may_begin`, what another process has built."""
         self._answers = await in_thread(self._something_answers)
         self._set(f"building another generation: {reason}", stale=self._answers, building=True)
         if reason != self._told:
@@ -165,6 +159,7 @@ class ProfileBuilder:
             self._generations,
             self._clock,
             may_forget=may_forget,
+            may_begin=may_begin,
             progress=self._progress,
             restore=lambda follower: self._restoring.run(follower, stop),
         )
@@ -225,6 +220,15 @@ class ProfileBuilder:
     def _served(self, folding: Folding) -> None:
         self._answers = folding.caught_up
         self._progress(folding)
+
+
+def _why_another(served: Path | None) -> str | None:
+    """Why the one that is served is not the one to fold into; None when it is."""
+    if served is None:
+        return "there is none yet, or not any more"
+    if version_of(served.name) != FOLD_VERSION:
+        return f"{served.name} follows the rules of fold version {version_of(served.name)}, not {FOLD_VERSION}"
+    return None
 
 
 async def _pause(stop: asyncio.Event) -> None:

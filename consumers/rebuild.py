@@ -27,7 +27,7 @@ class Forgetful(Exception):
 
 
 class Rebuild:
-    """Goes on with the unfinished generation that there is, or begins one.
+    """Goes on with the unfinished generation that there is, or begins one, if it `may_begin`.
 
     `may_forget`: also when the topics have lost their beginning. `progress` is told after every step; the folding's
     numbers are there to be shown. `restore` may have one that is nearly there, instead of an empty one.
@@ -40,6 +40,7 @@ class Rebuild:
         clock: Clock,
         *,
         may_forget: bool,
+        may_begin: bool = True,
         progress: Callable[[Folding], None] = lambda _folding: None,
         restore: Restore | None = None,
     ) -> None:
@@ -47,6 +48,7 @@ class Rebuild:
         self._generations = generations
         self._clock = clock
         self._may_forget = may_forget
+        self._may_begin = may_begin
         self._progress = progress
         self._restore = restore
         self.resumed = False  # whether there was something to go on with
@@ -59,14 +61,17 @@ class Rebuild:
         return self.path.name if self.path else ""
 
     async def run(self, stop: asyncio.Event) -> Path | None:
-        """The generation, when it has everything that the topics held when this began; None when stopped before.
+        """The generation, when it has everything that the topics held when this began; None when stopped before, or
+        when there is none to go on with.
 
         It is not served yet. Whoever calls holds `Generations.rebuilding` from before this until it is served. Raises
         `Forgetful`, `StoreBusy`, `Damaged` (call it again: another one is begun), and the errors of Kafka, the disk and
         LMDB (call it again: it goes on).
         """
         async with following(self._settings) as follower:
-            store = await self._open(follower)
+            store = await self._open(follower, stop)
+            if store is None:
+                return None
             self.path = store.path
             try:
                 return store.path if await self._fill(store, follower, stop) else None
@@ -90,7 +95,7 @@ class Rebuild:
         self.profiles = store.size()[1]
         return True
 
-    async def _open(self, follower: Follower) -> ProfileStore:
+    async def _open(self, follower: Follower, stop: asyncio.Event) -> ProfileStore | None:
         path = await in_thread(self._generations.unfinished)
         if path is not None and self._restore is None and (path / FROM_SNAPSHOT).exists():
             await in_thread(self._generations.discard, path)  # this one is to be from the beginning of the topics
@@ -102,8 +107,14 @@ class Rebuild:
                 log.info("an unfinished generation is gone on with", generation=path.name)
                 return store
             await in_thread(self._generations.discard, path)
-        if self._restore is not None and (path := await self._restore(follower)) is not None:
-            return await in_thread(ProfileStore, path)
+        if not self._may_begin:
+            return None
+        if self._restore is not None:
+            path = await self._restore(follower)
+            if path is not None:
+                return await in_thread(ProfileStore, path)
+            if stop.is_set():
+                return None  # it would be begun without a snapshot that there may be
         lost = forgotten(follower.starts)
         if lost is not None and not self._may_forget:
             raise Forgetful(lost)

@@ -187,6 +187,20 @@ async def test_builder_takes_over_what_a_killed_rebuild_had_finished(settings: S
     assert watch.calls == sorted(watch.calls)
 
 
+async def test_offer_that_is_of_no_use_is_given_up_and_the_old_one_folded_on(settings: Settings) -> None:
+    await filled(settings, 100)
+    async with building(settings) as running:
+        await eventually(lambda: seen(running) == 100 + EARLY_CALLS)
+        generations = Generations(settings.state_dir)
+        path = generations.begin()
+        (path / DATA_FILE).write_bytes(b"no database" * 10_000)
+        generations.offer(path)
+        await eventually(lambda: not path.exists())
+        await send(settings, *calls_of_ann(EARLY_CALLS, 3))
+        await eventually(lambda: seen(running) == 100 + EARLY_CALLS + 3)
+    assert served(settings).name == "g1-v2"
+
+
 async def test_second_rebuild_is_told_of_the_first(settings: Settings) -> None:
     await filled(settings, 10)
     with Generations(settings.state_dir).rebuilding():

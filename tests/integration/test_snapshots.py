@@ -166,6 +166,7 @@ async def test_storage_that_hangs_is_waited_for_so_long_and_no_longer(
         assert seen(builder) == -1
         started = time.monotonic()
     assert time.monotonic() - started < 10
+    assert Generations(settings.state_dir).unfinished() is None  # the next start looks for snapshots again
     monkeypatch.setattr("consumers.snapshots.storage.PATIENCE_S", 1.0)
     assert await built(hanging, EVENTS) == EVENTS
     server.close()

@@ -144,7 +144,7 @@ def work(state_dir: Path) -> None:
 
 
 def killed_at(line: int, job: Callable[[Path], None], state_dir: Path) -> None:
-    """Ends this process before the `line`th line that `job` comes to, of state/generations.py or of what removes trees."""
+    """Ends this process before the `line`th line that `job` comes to, of the generations or of what removes trees."""
     left = line
 
     def trace(frame: FrameType, event: str, _argument: Any) -> Any:
