@@ -1,7 +1,7 @@
 """Reads every partition of some topics, without a group: each process that builds state for itself reads them all."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -81,6 +81,16 @@ class Follower:
             self._consumer.seek(tp, positions.get(partition, self.starts[partition]))
         self._progress_at = self._now_s()
 
+    def only(self, partitions: Collection[Partition]) -> None:
+        """From now on `poll` brings what these have, and nothing of the others."""
+        wanted = [tp for tp, partition in self._partitions.items() if partition in partitions]
+        self._consumer.pause(*(tp for tp in self._partitions if tp not in wanted))
+        self._consumer.resume(*wanted)
+
+    async def positions(self) -> Offsets:
+        """The offsets from which it reads on. Marks of transactions are passed like records."""
+        return {partition: int(await self._consumer.position(tp)) for tp, partition in self._partitions.items()}
+
     async def poll(self) -> list[Slice]:
         """What has come, at most `BATCH_RECORDS` and hardly more than `BATCH_BYTES`; empty after `POLL_S`."""
         found: dict[TopicPartition, list[Any]] = {}
@@ -100,11 +110,16 @@ class Follower:
             for tp, messages in found.items()
         ]
 
+    async def ask_ends(self) -> Offsets:
+        """Where the partitions end now."""
+        self.ends = await self._ends_now()
+        return self.ends
+
     async def measure(self) -> tuple[Offsets, Offsets]:
         """Where it is, and where the partitions end. Raises `Interrupted`."""
         self._check_partitions()
         ends = await self._ends_now()
-        at = {partition: int(await self._consumer.position(tp)) for tp, partition in self._partitions.items()}
+        at = await self.positions()
         behind = [partition for partition, offset in at.items() if offset < ends[partition]]
         if at != self._progress or not behind:
             self._progress, self._progress_at = at, self._now_s()

@@ -20,6 +20,7 @@ from consumers.builder_start import BuilderStart
 from consumers.folding import Folding
 from consumers.rebuild import Forgetful, Rebuild
 from consumers.serving import Serving, Unusable
+from consumers.snapshots.restoring import Restoring
 from runtime.clock import Clock, system_clock
 from runtime.logs import logger
 from runtime.metrics import STATE_BUILDING, STATE_STALE
@@ -44,7 +45,7 @@ log = logger("consumers.profiles")
 async def build_profiles(settings: Settings, stop: asyncio.Event) -> None:
     """Until `stop`; then the batch in flight is committed.
 
-    Raises `SettingsError` for an address that can't be had, and for topics that would forget.
+    Raises `SettingsError` for an address that can't be had, a wrong URL of snapshots, and topics that would forget.
     """
     settings.bootstrap_servers  # noqa: B018 - says at once that it is missing
     builder = ProfileBuilder(settings)
@@ -64,6 +65,7 @@ class ProfileBuilder:
         self._settings = settings
         self._clock = clock
         self._generations = Generations(settings.state_dir)
+        self._restoring = Restoring(settings, self._generations, clock)
         self._serving = Serving(settings, self._generations, clock, self._served)
         self._backoff = Backoff()
         self._topics_checked = False
@@ -161,6 +163,7 @@ class ProfileBuilder:
             may_forget=may_forget,
             may_begin=may_begin,
             progress=self._progress,
+            restore=lambda follower: self._restoring.run(follower, stop),
         )
         try:
             with self._generations.rebuilding():

@@ -9,6 +9,10 @@ T = TypeVar("T")
 CANCEL_S = 1.0  # for what is cancelled to let go of what it was doing
 
 
+class Stopped(Exception):
+    """Somebody stopped it before its end."""
+
+
 async def unless(stop: asyncio.Event, work: Awaitable[T]) -> T | None:
     """The result; or None, the work cancelled, as soon as `stop` is set."""
     doing = asyncio.ensure_future(work)
