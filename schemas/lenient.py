@@ -103,4 +103,4 @@ def nests_deeper(value: Any, levels: int) -> bool:
         ]
         if not layer:
             return False
-    return bool(layer)
+    return any(layer)  # an empty one holds no further level
