@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 TESTBED ?= ../shared/testbed/docker
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check format bench bench-journal bench-books bench-memory bench-recordings lock clean
+.PHONY: help run test test-all check format bench bench-journal bench-books bench-memory bench-rebuild bench-recordings lock clean
 
 help: ## What can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -62,6 +62,9 @@ bench-books: $(VENV)/installed ## Billing and transcripts on PostgreSQL, against
 
 bench-memory: $(VENV)/installed ## The memory of a consumer over a million events
 	$(BIN)/python -m bench.memory
+
+bench-rebuild: $(VENV)/installed ## Prefetches beside a rebuild of the state, and what a rebuild needs
+	$(BIN)/python -m bench.rebuild
 
 bench-recordings: $(VENV)/installed ## Fifty downloads at once, against a bare download of the same sounds
 	$(BIN)/python -m bench.recordings
