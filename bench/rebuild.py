@@ -1,16 +1,15 @@
 """What a caller notices of a rebuild of the state beside them, and what it needs. `make bench-rebuild`.
 
 The service, the builder and the broker run all the time, on all cores, as the system places them; prefetches come at a
-fixed rate. In each round they are measured once alone, and once while `ringlog state rebuild` runs, in changing order.
+fixed rate. `ringlog state rebuild` runs and is stopped in turns of a second and a half, in changing order: what others
+do on the machine is then the same for both, in the sum of many turns.
 """
 
 import asyncio
 import json
-import os
-import subprocess
+import statistics
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -24,11 +23,13 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import calls, cpu, ended, servers
+from bench.load import Load
 from bench.paced import pace
+from bench.rebuilding import Rebuilding, begin
 from bench.report import Spread, spread
 from bench.servers import Server, ServerError
 from runtime import topics
-from runtime.local_kafka import LocalKafka, dies_with_us
+from runtime.local_kafka import LocalKafka
 from runtime.settings import Settings, load_settings
 from schemas.topics import PARTITIONS_LOCALLY
 from state.generations import Generations
@@ -37,7 +38,8 @@ ALONE = "alone"
 BESIDE = "beside a rebuild"
 
 CAUGHT_UP_WITHIN_S = 600.0
-WARM_UP_S = 1.0
+TURN_S = 1.5
+SETTLED_AFTER_S = 0.2  # what was under way when a rebuild was stopped
 _MIB = 1024 * 1024
 _KEY = "a-secret-of-the-bench"
 _IDENTITY_KEY = "an-identity-key-of-the-bench"
@@ -47,16 +49,16 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 @dataclass(frozen=True)
 class Measured:
-    """`bystanders`: cores that others kept busy, who are neither ours nor the load; `rebuild`: those of the rebuild."""
+    """All turns of a block together. `rebuild`: cores that the rebuild used; `others`: those of whoever is not ours."""
 
-    round: int
+    block: int
     when: str
     requests: int
     failed: int
     p50_ms: float
     p99_ms: float
     rebuild: float
-    bystanders: float
+    others: float
 
 
 @dataclass(frozen=True)
@@ -69,48 +71,12 @@ class Rebuilt:
     resident_mib: float
 
 
-class Rebuilding:
-    """Rebuilds, one after the other, from the making until `stop`, which kills the last one."""
-
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self._environment = environment
-        self._over = False
-        self.process = begin(environment)
-        self._thread = threading.Thread(target=self._again)
-        self._thread.start()
-
-    def cpu_s(self) -> float:
-        return cpu.used_s(self.process.pid)
-
-    def stop(self) -> None:
-        self._over = True
-        self.process.kill()
-        self._thread.join()
-
-    def _again(self) -> None:
-        while not self._over:
-            self.process.wait()
-            if not self._over:
-                self.process = begin(self._environment)
-
-
-def begin(environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "cli.main", "state", "rebuild", "--json"],
-        env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        preexec_fn=dies_with_us(),  # noqa: PLW1509 - it neither imports nor locks in the child
-    )
-
-
 @dataclass(frozen=True)
 class Plan:
     events: int
-    rounds: int
-    seconds: float
+    blocks: int
+    turns: int
     per_second: float
-    patience_s: float
 
 
 @dataclass(frozen=True)
@@ -123,34 +89,29 @@ class Bench:
     kafka_pid: int
     requests: list[bytes]
 
-    def measured(self, round_: int, when: str) -> Measured:
-        dice = Random(round_)
-        rebuilding = Rebuilding(self.environment) if when == BESIDE else None
+    def block(self, number: int) -> list[Measured]:
+        loads: dict[str, list[Load]] = {ALONE: [], BESIDE: []}
+        cores: dict[str, list[tuple[float, float]]] = {ALONE: [], BESIDE: []}
+        rebuilding = Rebuilding(self.environment, self.settings.state_dir)
         try:
-            if rebuilding:
-                self._wait_until_it_reads(rebuilding)
-            pace(self.service.port, self.requests, self.plan.per_second, WARM_UP_S, dice)
-            ours = [self.service.pid, self.builder.pid, self.kafka_pid]
-            if not rebuilding:
-                cpu.wait_for_quiet(ours, self.plan.patience_s)
-            bystanders, before = cpu.Bystanders([*ours, "self"]), rebuilding.cpu_s() if rebuilding else 0.0
-            started = time.monotonic()
-            load = pace(self.service.port, self.requests, self.plan.per_second, self.plan.seconds, dice)
-            seconds = time.monotonic() - started
-            rebuild = (rebuilding.cpu_s() - before) / seconds if rebuilding else 0.0
-            return Measured(
-                round=round_,
-                when=when,
-                requests=load.requests,
-                failed=load.failed,
-                p50_ms=load.percentile_ms(0.5),
-                p99_ms=load.percentile_ms(0.99),
-                rebuild=rebuild,
-                bystanders=max(0.0, bystanders.cores() - rebuild),
-            )
+            for turn in range(self.plan.turns):
+                for when in (ALONE, BESIDE) if turn % 2 == 0 else (BESIDE, ALONE):
+                    rebuilding.go(when == BESIDE)
+                    load, used = self._turn(rebuilding.pid, Random(number * 1000 + turn))
+                    loads[when].append(load)
+                    cores[when].append(used)
         finally:
-            if rebuilding:
-                rebuilding.stop()
+            rebuilding.stop()
+        return [_together(number, when, loads[when], cores[when]) for when in loads]
+
+    def _turn(self, rebuild_pid: int, dice: Random) -> tuple[Load, tuple[float, float]]:
+        """With the cores that the rebuild used, and those that others did."""
+        time.sleep(SETTLED_AFTER_S)
+        bystanders = cpu.Bystanders([self.service.pid, self.builder.pid, self.kafka_pid, "self", rebuild_pid])
+        before, started = cpu.used_s(rebuild_pid), time.monotonic()
+        load = pace(self.service.port, self.requests, self.plan.per_second, TURN_S, dice)
+        used = (cpu.used_s(rebuild_pid) - before) / (time.monotonic() - started)
+        return load, (used, bystanders.cores())
 
     def rebuilt(self) -> Rebuilt:
         """From the beginning: what a killed one has left is not of use for it."""
@@ -166,10 +127,20 @@ class Bench:
         said: dict[str, Any] = json.loads(process.stdout.read())
         return Rebuilt(said["events"], said["seconds"], used_s / said["events"] * 1e6, resident / _MIB)
 
-    def _wait_until_it_reads(self, rebuilding: Rebuilding) -> None:
-        generations = Generations(self.settings.state_dir)
-        while generations.unfinished() is None and rebuilding.process.poll() is None:
-            time.sleep(0.02)
+
+def _together(block: int, when: str, loads: list[Load], cores: list[tuple[float, float]]) -> Measured:
+    latencies = sorted(latency for load in loads for latency in load.latencies)
+    all_ = Load(sum(load.seconds for load in loads), latencies, sum(load.failed for load in loads))
+    return Measured(
+        block=block,
+        when=when,
+        requests=all_.requests,
+        failed=all_.failed,
+        p50_ms=all_.percentile_ms(0.5),
+        p99_ms=all_.percentile_ms(0.99),
+        rebuild=statistics.mean(rebuild for rebuild, _ in cores),
+        others=statistics.mean(others for _, others in cores),
+    )
 
 
 @contextmanager
@@ -227,7 +198,7 @@ def _wait_until_caught_up(service: Server, request: bytes) -> None:
 
 
 def table(found: list[Measured]) -> Table:
-    grid = Table("prefetch", "p50 ms", "p99 ms", "cores of the rebuild", "failed")
+    grid = Table("prefetch", "p50 ms", "p99 ms", "cores of the rebuild", "of others", "failed")
     for when in (ALONE, BESIDE):
         these = [one for one in found if one.when == when]
         grid.add_row(
@@ -235,43 +206,42 @@ def table(found: list[Measured]) -> Table:
             spread([one.p50_ms for one in these]).text(),
             spread([one.p99_ms for one in these]).text(),
             spread([one.rebuild for one in these]).text(),
+            spread([one.others for one in these]).text(),
             str(sum(one.failed for one in these)),
         )
     return grid
 
 
 def ratio(found: list[Measured]) -> Spread:
-    """Of the p99 beside a rebuild to that alone, in the same round."""
-    p99 = {(one.round, one.when): one.p99_ms for one in found}
-    return spread([p99[round_, BESIDE] / p99[round_, ALONE] for round_ in sorted({round_ for round_, _ in p99})])
+    """Of the p99 beside a rebuild to that alone, in the same block."""
+    p99 = {(one.block, one.when): one.p99_ms for one in found}
+    return spread([p99[block, BESIDE] / p99[block, ALONE] for block in sorted({block for block, _ in p99})])
 
 
 def run(plan: Plan) -> tuple[list[Measured], Rebuilt]:
     """Raises `RuntimeError` with a sentence when the bench can't be run here."""
     found: list[Measured] = []
     with bench(plan) as bench_:
-        for round_ in range(plan.rounds):
-            for when in (ALONE, BESIDE) if round_ % 2 == 0 else (BESIDE, ALONE):
-                one = bench_.measured(round_, when)
+        for number in range(plan.blocks):
+            for one in bench_.block(number):
                 found.append(one)
                 console.print(
-                    f"round {round_ + 1}/{plan.rounds} {when:17} p50 {one.p50_ms:.2f} ms, p99 {one.p99_ms:.2f} ms,"
-                    f" rebuild {one.rebuild:.2f} cores, others {one.bystanders:.2f}, {one.failed} failed"
+                    f"block {number + 1}/{plan.blocks} {one.when:17} p50 {one.p50_ms:.2f} ms, p99 {one.p99_ms:.2f} ms,"
+                    f" rebuild {one.rebuild:.2f} cores, others {one.others:.2f}, {one.failed} failed"
                 )
         return found, bench_.rebuilt()
 
 
 def main(
     events: Annotated[int, typer.Option(help="In the topic.")] = 500_000,
-    rounds: Annotated[int, typer.Option(help="How often each is measured.")] = 7,
-    seconds: Annotated[float, typer.Option(help="Of each measurement.")] = 10.0,
-    per_second: Annotated[float, typer.Option(help="Prefetches.")] = 200.0,
-    patience: Annotated[float, typer.Option(help="Seconds to wait for a quiet machine.")] = 20.0,
+    blocks: Annotated[int, typer.Option(help="Of turns; the spread is theirs.")] = 5,
+    turns: Annotated[int, typer.Option(help="Of a second and a half, with and without a rebuild, in a block.")] = 12,
+    per_second: Annotated[float, typer.Option(help="Prefetches.")] = 300.0,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Measure prefetches alone, and beside a rebuild of the state."""
     try:
-        found, rebuilt = run(Plan(events, rounds, seconds, per_second, patience))
+        found, rebuilt = run(Plan(events, blocks, turns, per_second))
     except RuntimeError as error:
         console.print(f"error: {error}", markup=False)
         raise typer.Exit(1) from None
