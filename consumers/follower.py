@@ -7,15 +7,19 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from runtime.kafka import KafkaUnavailable, make_admin, make_consumer, start_within, stop_within
+from runtime.lean_records import read_lean
 from runtime.settings import Settings
 from schemas.topics import Topic
-from state.fold import Slice
+from state.fold import Message, Slice
 
 Partition = tuple[str, int]  # of a topic as the catalogue names it
 Offsets = dict[Partition, int]
 
-# One transaction and one fsync a batch: large enough that they don't count, small enough for a second and for memory.
-BATCH_RECORDS = 5000
+_Found = dict[TopicPartition, Sequence[Message]]
+
+# One transaction and one fsync a batch. Keys are hashes, so each event changes a page of its own somewhere in the file:
+# the more events share a transaction, the more share a page. Small enough for a second, and for memory.
+BATCH_RECORDS = 20_000
 POLL_S = 0.25  # how long a stop may go unnoticed
 
 ASK_DEADLINE_S = 10.0  # for the offsets at which partitions begin and end
@@ -40,6 +44,7 @@ class Follower:
         self._now_s = now_s
         self._consumer: AIOKafkaConsumer = make_consumer(settings, metadata_max_age_ms=METADATA_AGE_MS)
         self._partitions: dict[TopicPartition, Partition] = {}
+        self._ahead: asyncio.Task[_Found] | None = None  # what comes next, read while the last batch is folded
         self._progress: Offsets = {}
         self._progress_at = now_s()
         self.lineage = ""
@@ -56,6 +61,7 @@ class Follower:
             for number in numbers
         }
         await start_within(self._consumer)
+        read_lean(self._consumer)  # the fold looks at no header
         self._consumer.assign(list(self._partitions))
         starts = await asyncio.wait_for(self._consumer.beginning_offsets(list(self._partitions)), ASK_DEADLINE_S)
         self.starts = {self._partitions[tp]: offset for tp, offset in starts.items()}
@@ -70,14 +76,16 @@ class Follower:
             self.ends = await self._ends_now()
 
     def start(self, positions: Mapping[Partition, int]) -> None:
-        """From the positions, and from the beginning where there is none."""
+        """From the positions, and from the beginning where there is none. Once."""
         for tp, partition in self._partitions.items():
             self._consumer.seek(tp, positions.get(partition, self.starts[partition]))
         self._progress_at = self._now_s()
 
     async def poll(self) -> list[Slice]:
-        """What has come, at most `BATCH_RECORDS`; empty after `POLL_S`."""
-        found = await self._consumer.getmany(timeout_ms=int(POLL_S * 1000), max_records=BATCH_RECORDS)
+        """What has come, at most `BATCH_RECORDS`; empty after `POLL_S`. While there is more, the next is read
+        meanwhile: a disk that is waited for is no reason not to read."""
+        found = await (self._ahead or self._getmany())
+        self._ahead = asyncio.create_task(self._getmany()) if found else None
         return [
             Slice(*self._partitions[tp], next_offset=messages[-1].offset + 1, messages=messages)
             for tp, messages in found.items()
@@ -87,7 +95,7 @@ class Follower:
         """Where it is, and where the partitions end. Raises `Interrupted`."""
         self._check_partitions()
         ends = await self._ends_now()
-        at = {partition: int(await self._consumer.position(tp)) for tp, partition in self._partitions.items()}
+        at = await self._positions()
         behind = [partition for partition, offset in at.items() if offset < ends[partition]]
         if at != self._progress or not behind:
             self._progress, self._progress_at = at, self._now_s()
@@ -97,8 +105,24 @@ class Follower:
             raise Interrupted("a topic ends before what was read of it")
         return at, ends
 
+    async def _getmany(self) -> "_Found":
+        found: _Found = await self._consumer.getmany(timeout_ms=int(POLL_S * 1000), max_records=BATCH_RECORDS)
+        return found
+
+    async def _positions(self) -> Offsets:
+        """Up to where `poll` has given everything. By the client's own position, which also passes what brings no
+        message: records that were compacted away, marks of transactions."""
+        ahead = await self._ahead if self._ahead else {}
+        return {
+            partition: int(ahead[tp][0].offset if tp in ahead else await self._consumer.position(tp))
+            for tp, partition in self._partitions.items()
+        }
+
     async def close(self) -> None:
         """Never raises, never takes longer than its deadline."""
+        if self._ahead is not None:
+            self._ahead.cancel()
+            await asyncio.gather(self._ahead, return_exceptions=True)
         await stop_within(self._consumer)
 
     def _check_partitions(self) -> None:
