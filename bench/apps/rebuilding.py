@@ -2,38 +2,45 @@
 
 import asyncio
 import json
-import resource
+import os
 import sys
 import time
 
-import uvloop
-
+from bench import cpu
+from consumers.folding import Folding
 from consumers.rebuild import Rebuild
 from runtime.clock import system_clock
+from runtime.logs import configure_logs
+from runtime.process import run
 from runtime.settings import load_settings
 from state.generations import Generations
 from state.reader import ProfileReader
 
 
-async def rebuild() -> tuple[float, float, int]:
-    """Seconds on the clock and of the processor, from the connection on, and profiles."""
+async def rebuild(stop: asyncio.Event) -> None:
+    """Prints seconds on the clock and of the processor, from the connection on; profiles; memory that is nobody
+    else's."""
     settings = load_settings(log_level="warning")
+    configure_logs("bench", settings.log_format, settings.log_level)
     began, used = time.perf_counter(), time.process_time()
     generations = Generations(settings.state_dir)
-    build = Rebuild(settings, generations, system_clock, may_forget=False)
+    peak = 0
+
+    def look(_: Folding) -> None:
+        nonlocal peak
+        peak = max(peak, cpu.resident_bytes(os.getpid()))
+
+    build = Rebuild(settings, generations, system_clock, may_forget=False, progress=look)
     with generations.rebuilding():
-        path = await build.run(asyncio.Event())
+        path = await build.run(stop)
         assert path is not None
         generations.swap(path)
-    seconds, cpu_s = time.perf_counter() - began, time.process_time() - used
+    found = {"seconds": time.perf_counter() - began, "cpu_s": time.process_time() - used}
     reader = ProfileReader(settings.state_dir)
     assert reader.available
     reader.close()
-    return seconds, cpu_s, build.profiles
+    print(json.dumps({"events": int(sys.argv[1]), **found, "profiles": build.profiles, "peak_bytes": peak}))
 
 
 if __name__ == "__main__":
-    seconds, cpu_s, profiles = uvloop.run(rebuild())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    found = {"events": int(sys.argv[1]), "seconds": seconds, "cpu_s": cpu_s, "profiles": profiles, "peak_bytes": peak}
-    print(json.dumps(found))
+    run(rebuild)
