@@ -19,6 +19,7 @@ VERBS = (
     "transcripts",
     "recordings",
     "dead-letters",
+    "replay",
     "reconcile",
     "migrate",
     "simulate",
