@@ -1,204 +1,33 @@
-"""`ringlog replay` on a real log, while the consumer goes on: built anew, compared, swapped in."""
+"""`ringlog replay billing` on a real log, while billing goes on: built anew, compared, swapped in."""
 
 import asyncio
-import json
-import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import pytest
-from msgspec.structs import replace
-from sqlalchemy import Engine, Table, func, select
-from typer.testing import CliRunner, Result
+from aiokafka import TopicPartition
+from aiokafka.admin import RecordsToDelete
+from sqlalchemy import Connection, delete, func, insert, select, update
 
-from cli.main import app
-from consumers import database
 from consumers.billing import Billing
-from consumers.calls import EndedCall
-from consumers.contract import Consumer
-from consumers.outbox import OutboxRelay
-from consumers.plans import load_plans
-from consumers.publisher import Publisher
-from consumers.runner import Runner
-from consumers.tables import (
-    billing_entries,
-    outbox,
-    plan_charges,
-    positions,
-    revisions,
-)
-from runtime.kafka import make_producer, start_within, stop_within
+from consumers.replay import recipe
+from consumers.tables import billing_entries, dead_letters, outbox, plan_charges, positions, revisions
+from runtime.kafka import make_admin, start_within, stop_within
 from runtime.settings import Settings
 from schemas.derived import Charged
 from schemas.event import Record
-from schemas.topics import BILLING_CHARGES, CALLS_ENDED, CALLS_PREFETCH, RECORDINGS_STORED, TRANSCRIPTS_READY
-from schemas.topics import dead_letters as dead_letters_of
+from schemas.topics import CALLS_ENDED
 from tests.ended_calls import ended
-from tests.integration.test_runner import create, read, until
-from tests.logging_restored import logs_restored
-
-TOPICS = (
-    CALLS_PREFETCH,
-    CALLS_ENDED,
-    BILLING_CHARGES,
-    TRANSCRIPTS_READY,
-    RECORDINGS_STORED,
-    *(dead_letters_of(name) for name in ("calls", "billing", "transcripts", "recordings")),
-)
-
-PLANS = """
-default = "standard"
-[plans.standard]
-currency = "USD"
-versions = [{ valid_from = 2026-01-01, per_minute = "0.12" }]
-"""
-
-
-def call(session: str, at: int, credit: Any, **more: Any) -> Record:
-    breakdown = [{"type": "llm", "provider": "openai", "credit": credit}]
-    body = {"cost_breakdown": breakdown, "duration": 30, "ts": 1_780_000_000 + at, **more}
-    return ended(session, at, body)
-
-
-def spread(records: Sequence[Record]) -> list[Record]:
-    """Each session's events in one of two partitions."""
-    return [replace(it, partition=sum(it.header("ce_subject").encode()) % 2) for it in records]
-
-
-@contextmanager
-def doubling() -> Iterator[None]:
-    """A bug: a call whose session ends with an `x` costs twice as much as it does. It is written so, and told so."""
-
-    def bill_of(ended_call: EndedCall, metadata_key: str | None = None) -> Bill:
-        bill = bills.bill_of(ended_call, metadata_key)
-        if not ended_call.session_id.endswith("x"):
-            return bill
-        return replace(bill, charges=tuple(replace(it, amount_micros=2 * it.amount_micros) for it in bill.charges))
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(billing, "bill_of", bill_of)
-        yield
-
-
-class Scene:
-    """Kafka, a database, consumers that run beside, and the command."""
-
-    def __init__(self, settings: Settings, engine: Engine) -> None:
-        self.settings = settings
-        self.engine = engine
-
-    def publish(self, records: Sequence[Record]) -> None:
-        """Each to the topic and partition of its record, in this order."""
-
-        async def publishing() -> None:
-            producer = make_producer(self.settings)
-            await start_within(producer)
-            sent = [
-                await producer.send(
-                    self.settings.topic_prefix + it.topic,
-                    it.value,
-                    key=it.key,
-                    partition=it.partition,
-                    headers=list(it.headers),
-                )
-                for it in records
-            ]
-            await asyncio.gather(*sent)
-            await stop_within(producer)
-
-        asyncio.run(publishing())
-
-    @contextmanager
-    def consuming(self, consumer: Consumer) -> Iterator[None]:
-        """A runner and its relay, in a thread: they go on while the command runs in this one."""
-        started, stop = threading.Event(), asyncio.Event()
-        loops: list[asyncio.AbstractEventLoop] = []
-
-        async def main() -> None:
-            loops.append(asyncio.get_running_loop())
-            publisher = Publisher(self.settings)
-            relay = OutboxRelay(self.settings, consumer.name, self.engine, publisher)
-            runner = Runner(self.settings, consumer, self.engine, publisher, committed=relay.wake)
-            started.set()
-            await asyncio.gather(runner.run(stop), relay.run(stop))
-            await publisher.stop()
-
-        thread = threading.Thread(target=lambda: asyncio.run(main()))
-        thread.start()
-        started.wait()
-        try:
-            yield
-        finally:
-            loops[0].call_soon_threadsafe(stop.set)
-            thread.join()
-
-    def consumed(self, name: str, events: int) -> None:
-        """Waits until the consumer has been through so many in all, and has said what it had to say."""
-
-        def through() -> bool:
-            with self.engine.connect() as tx:
-                at = tx.execute(select(func.sum(positions.c.next_offset)).where(positions.c.consumer == name)).scalar()
-                return int(at or 0) == events and not tx.execute(select(outbox.c.id)).first()
-
-        asyncio.run(until(through))
-
-    def consume(self, consumer: Consumer, events: int) -> None:
-        with self.consuming(consumer):
-            self.consumed(consumer.name, events)
-
-    def billing(self) -> Billing:
-        return Billing(load_plans(self.settings))
-
-    def rows(self, *tables: Table) -> list[list[tuple[Any, ...]]]:
-        with self.engine.connect() as tx:
-            return [[tuple(row) for row in tx.execute(select(table).order_by(*table.primary_key))] for table in tables]
-
-    def change(self, *statements: Any) -> None:
-        with self.engine.begin() as tx:
-            for statement in statements:
-                tx.execute(statement)
-
-    def run(self, *arguments: str, code: int = 0) -> Result:
-        with logs_restored():
-            result = CliRunner().invoke(app, list(arguments), env=self.environment)
-        assert "Traceback" not in result.stderr
-        assert result.exit_code == code, (result.output, result.exception)
-        return result
-
-    @property
-    def environment(self) -> dict[str, str]:
-        named = {
-            "KAFKA_BOOTSTRAP_SERVERS": self.settings.bootstrap_servers,
-            "TOPIC_PREFIX": self.settings.topic_prefix,
-            "DATABASE_URL": self.settings.database,
-            "DATA_DIR": str(self.settings.data_dir),
-            "BILLING_PLANS": str(self.settings.billing_plans),
-        }
-        return {"COLUMNS": "200", **{f"RINGLOG_{name}": value for name, value in named.items()}}
-
-    def replay(self, *arguments: str, code: int = 0) -> Any:
-        return json.loads(self.run("replay", *arguments, "--json", code=code).stdout)
-
-    def told(self) -> list[Charged]:
-        """What lies in `billing.charges`, each id once."""
-        found = asyncio.run(read(self.settings, BILLING_CHARGES))
-        events = [msgspec.json.decode(it.value, type=Charged) for it in found]
-        assert len({it.event_id for it in events}) == len(events)
-        return events
+from tests.integration.replay_scene import PLANS, Scene, call, doubling, open_scene, spread
 
 
 @pytest.fixture
 def scene(settings: Settings, database_url: str, tmp_path: Path) -> Iterator[Scene]:
-    (tmp_path / "plans.toml").write_text(PLANS)
-    own = settings.model_copy(update={"database_url": database_url, "billing_plans": tmp_path / "plans.toml"})
-    asyncio.run(create(own, TOPICS))
-    database.migrate(own)
-    engine = database.open_engine(own)
-    yield Scene(own, engine)
-    engine.dispose()
+    with open_scene(settings, database_url, tmp_path) as scene:
+        yield scene
 
 
 HISTORY = spread([call("a", 1, 1), call("bx", 2, 2), call("bx", 9, "2.5"), call("cx", 5, 5), ended("d", 6, {})])
@@ -277,3 +106,223 @@ def bills_of(scene: Scene) -> dict[str, int]:
     with scene.engine.connect() as tx:
         rows = tx.execute(select(entries.session_id, func.sum(entries.amount_micros)).group_by(entries.session_id))
         return {session: int(total) for session, total in rows}
+
+
+def test_rows_that_somebody_has_changed_are_put_right_and_nobody_is_told(scene: Scene) -> None:
+    scene.publish(HISTORY)
+    scene.consume(scene.billing(), 5)
+    right = scene.rows(billing_entries, plan_charges, revisions)
+    entry, charge = billing_entries.c, plan_charges.c
+    with scene.engine.connect() as tx:
+        row = dict(tx.execute(select(billing_entries).where(entry.session_id == "a")).mappings().one())
+    scene.change(
+        update(billing_entries).where(entry.session_id == "a").values(amount_micros=7, caller_id="somebody"),
+        delete(billing_entries).where(entry.session_id == "bx", entry.kind == "adjustment"),
+        insert(billing_entries).values(**row | {"session_id": "invented"}),
+        update(plan_charges).where(charge.session_id == "cx").values(amount_micros=1),
+        delete(revisions).where(revisions.c.session_id == "cx"),
+    )
+    told = scene.told()
+    found = scene.replay("billing", "--swap", "--quiet")
+    assert found["changes"] == [
+        {"book": "revisions", "added": 1, "removed": 0, "changed": 0},
+        {"book": "billing_entries", "added": 1, "removed": 1, "changed": 1},
+        {"book": "plan_charges", "added": 0, "removed": 0, "changed": 1},
+    ]
+    assert (found["swapped"]["sessions"], found["swapped"]["told"]) == (4, 0)
+    assert scene.rows(billing_entries, plan_charges, revisions) == right
+    scene.consume(scene.billing(), 5)
+    assert scene.told() == told
+
+
+def test_a_price_change_rewrites_no_old_bill_unless_it_is_asked_for(scene: Scene) -> None:
+    scene.publish(HISTORY)
+    scene.consume(scene.billing(), 5)
+    plans = scene.settings.billing_plans
+    assert plans is not None
+    plans.write_text(PLANS.replace("0.12", "0.24"))
+    assert scene.replay("billing")["different"] is False
+    charges = scene.rows(plan_charges)
+    scene.change(
+        update(plan_charges).where(plan_charges.c.session_id == "a").values(amount_micros=1),
+        delete(plan_charges).where(plan_charges.c.session_id == "bx"),
+    )
+    assert scene.replay("billing", "--swap")["swapped"]["sessions"] == 1
+    assert scene.rows(plan_charges) == [[row for row in charges[0] if row[0] != "bx"]]  # one without a row stays so
+    found = scene.replay("billing", "--new-terms", "--swap")
+    assert [it["after_micros"] for it in found["totals"] if it["of"] == "USD"] == [3 * 120_000]
+    assert scene.replay("billing")["different"] is False
+
+
+@contextmanager
+def failing(event: Record) -> Iterator[None]:
+    """Code that can't handle this event, whoever else can."""
+    handle = Billing.handle
+
+    def handle_others(self: Billing, tx: Connection, records: Sequence[Record]) -> None:
+        if any(it.header("ce_id") == event.header("ce_id") for it in records):
+            raise KeyError("nobody thought of that")
+        handle(self, tx, records)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Billing, "handle", handle_others)
+        yield
+
+
+def test_what_billing_has_given_up_is_left_out_until_it_is_redriven(scene: Scene) -> None:
+    scene.publish(HISTORY)
+    revision_of_bx = HISTORY[2]
+    with doubling(), failing(revision_of_bx):
+        scene.consume(scene.billing(), 5)
+    found = scene.replay("billing", code=4)
+    assert (found["given_up"], found["failures"], found["sessions"]) == (1, [], 4)
+    assert bills_of(scene)["bx"] == 4_000_000
+    scene.run("dead-letters", "redrive", "billing", "--all")
+    found = scene.replay("billing", "--swap")
+    assert (found["given_up"], found["swapped"]["sessions"]) == (0, 2)
+    assert bills_of(scene) == {"a": 1_000_000, "bx": 2_500_000, "cx": 5_000_000}
+    assert "The ledger agrees with the log." in scene.run("billing", "verify").stdout
+
+
+def test_an_event_that_the_new_code_fails_at_takes_nothing_away(scene: Scene) -> None:
+    scene.publish(HISTORY)
+    with doubling():
+        scene.consume(scene.billing(), 5)
+    with failing(HISTORY[3]):
+        found = scene.replay("billing", "--swap", code=4)
+        assert [(it["session_id"], it["error"]) for it in found["failures"]] == [("cx", "KeyError")]
+        assert (found["failed"], found["swapped"]["sessions"]) == (1, 1)
+        assert bills_of(scene) == {"a": 1_000_000, "bx": 2_500_000, "cx": 10_000_000}
+        said = scene.run("replay", "billing", "--fresh", code=4).stdout
+    assert "1 event failed, and would be dead letters; their calls stay as they are:" in said
+    assert scene.replay("billing", "--fresh", "--swap")["swapped"]["sessions"] == 1
+
+
+@pytest.mark.parametrize("by", ["offsets", "time"])
+def test_a_part_of_the_log_changes_only_calls_that_lie_in_it_whole(scene: Scene, by: str) -> None:
+    events = [call("onex", 1, 1), call("two", 2, 1), call("twox", 3, 1)]
+    scene.publish([*spread(events), *spread([call("six", 4, 1)])])
+    with doubling():
+        scene.consume(scene.billing(), 4)
+    wrong = bills_of(scene)
+    later = spread([call("twox", 9, 2), call("lastx", 10, 1)])
+    with doubling(), scene.consuming(scene.billing()):
+        scene.consumed("billing", 4)
+        boundary = now() if by == "time" else offsets_of(scene)
+        scene.publish(later)
+        scene.consumed("billing", 6)
+    found = scene.replay("billing", f"--from={boundary}", "--swap")
+    assert (found["events"], found["differing"], found["partial"]) == (2, 1, 4)
+    assert bills_of(scene) == wrong | {"twox": 4_000_000, "lastx": 1_000_000}
+    found = scene.replay("billing", f"--until={boundary}", "--swap")
+    assert (found["events"], found["swapped"]["sessions"], found["partial"]) == (4, 2, 2)
+    assert bills_of(scene)["twox"] == 4_000_000
+
+
+def now() -> str:
+    """A time after all that was published before, and before all that is published afterwards."""
+    time.sleep(0.1)
+    moment = datetime.now(UTC).isoformat()
+    time.sleep(0.1)
+    return moment
+
+
+def offsets_of(scene: Scene) -> str:
+    with scene.engine.connect() as tx:
+        rows = tx.execute(select(positions.c.partition, positions.c.next_offset).order_by(positions.c.partition))
+        return ",".join(f"{partition}:{offset}" for partition, offset in rows)
+
+
+def test_a_log_that_has_forgotten_its_head_is_refused_or_replayed_in_part(scene: Scene) -> None:
+    scene.publish(HISTORY)
+    with doubling():
+        scene.consume(scene.billing(), 5)
+    first = next(it for it in HISTORY if it.header("ce_subject") == "bx")  # its second body is not forgotten
+    gone = [it for it in HISTORY if it.partition == first.partition].index(first) + 1
+    asyncio.run(forget(scene.settings, first.partition, gone))
+    said = scene.run("replay", "billing", code=1)
+    assert "The log has forgotten its beginning" in said.stderr
+    before = bills_of(scene)
+    found = scene.replay("billing", "--partial", "--swap")
+    assert found["partial"] >= 1 and found["first"][0]["session_id"] == "cx"
+    assert bills_of(scene) == before | {"cx": 5_000_000}
+
+
+async def forget(settings: Settings, partition: int, before: int) -> None:
+    admin = make_admin(settings)
+    await start_within(admin)
+    topic = TopicPartition(CALLS_ENDED.named(settings.topic_prefix), partition)
+    await admin.delete_records({topic: RecordsToDelete(before)})
+    await stop_within(admin)
+
+
+def test_what_was_built_by_other_code_or_of_another_window_is_built_anew(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.publish(HISTORY)
+    with doubling():
+        scene.consume(scene.billing(), 5)
+        assert scene.replay("billing")["different"] is False
+    first = scene.replay("billing", code=4)
+    assert first["anew"] is None
+    assert scene.replay("billing", code=4) == first
+    window = scene.replay("billing", "--from=0:1,1:0", code=4)
+    assert (window["anew"], window["partial"] > 0) == ("it has another window", True)
+    assert scene.replay("billing", code=4)["window"] == window["window"]
+    assert scene.replay("billing", "--from=beginning", code=4)["anew"] == "it has another window"
+    monkeypatch.setattr(recipe, "_code", lambda _settings: "mended")
+    assert scene.replay("billing", code=4)["anew"] == "the code or the file of plans has changed"
+    assert "is removed" in scene.run("replay", "billing", "--discard").stdout
+    assert "There is no replay of billing" in scene.run("replay", "billing", "--discard").stdout
+
+
+def test_what_people_are_told(scene: Scene) -> None:
+    scene.publish(HISTORY)
+    with doubling():
+        scene.consume(scene.billing(), 5)
+    said = scene.run("replay", "billing", code=4).stdout.splitlines()
+    assert said == [
+        "5 events of 4 calls replayed, from the beginning, as far as billing is.",
+        "",
+        "2 calls differ.",
+        "",
+        "  rows of             added   removed   changed",
+        "  revisions               0         0         3",
+        "  billing_entries         0         0         3",
+        "",
+        "  total of                    before  after  difference",
+        "  billing_entries adjustment       1    0.5        -0.5",
+        "  billing_entries charge          15      8          -7",
+        "  plan_charges USD              0.18   0.18           0",
+        "",
+        "bx  adjustment 1 -> 0.5; charge 4 -> 2",
+        "cx  charge 10 -> 5",
+        "",
+        "Nothing was changed. `ringlog replay billing --swap` puts this in place, --discard forgets it.",
+    ]
+    assert "2 calls replaced in the live tables, and 2 derived events will tell of it." in (
+        scene.run("replay", "billing", "--swap").stdout
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--swap", "--discard"], "name one of them"),
+        (["--quiet"], "--quiet is for --swap"),
+        (["--from", "yesterday"], "--from is wrong: 'yesterday' is no time"),
+        (["--until", "0:x"], "--until is wrong"),
+        (["--from", "9:1"], "names partition"),
+    ],
+)
+def test_what_is_wrong_in_a_command_is_said_in_a_sentence(scene: Scene, arguments: list[str], sentence: str) -> None:
+    assert sentence in scene.run("replay", "billing", *arguments, code=2).stderr
+    other = scene.run("replay", "calls", "--from", "0:1", code=2).stderr
+    assert "doesn't say of which topic (calls.ended, calls.prefetch)" in other
+
+
+def test_positions_of_another_log_are_refused(scene: Scene) -> None:
+    scene.publish(HISTORY)
+    scene.consume(scene.billing(), 5)
+    scene.change(update(positions).values(cluster_id="another"))
+    assert "in the Kafka cluster another" in scene.run("replay", "billing", code=1).stderr
