@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from consumers.outbox import OutboxRelay
 from consumers.plans import load_plans
 from consumers.publisher import Publisher
 from consumers.runner import Runner
-from consumers.tables import billing_entries, outbox, positions
+from consumers.tables import outbox, positions
 from runtime.kafka import make_producer, start_within, stop_within
 from runtime.settings import Settings
 from schemas.derived import Charged
@@ -181,7 +181,10 @@ class Scene:
         return {"COLUMNS": "200", **{f"RINGLOG_{name}": value for name, value in named.items()}}
 
     def replay(self, *arguments: str, code: int = 0) -> Any:
-        return json.loads(self.run("replay", *arguments, "--json", code=code).stdout)
+        said = self.run("replay", *arguments, "--json", code=code).stdout.splitlines()
+        return json.loads(
+            next(it for it in said if it.startswith("{"))
+        )  # the consumer beside may have logged something
 
     def told(self) -> list[Charged]:
         """What lies in `billing.charges`, each id once."""

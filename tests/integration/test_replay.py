@@ -14,7 +14,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from consumers.billing import Billing
 from consumers.replay import recipe
-from consumers.tables import billing_entries, dead_letters, outbox, plan_charges, positions, revisions
+from consumers.tables import billing_entries, outbox, plan_charges, positions, revisions
 from runtime.kafka import make_admin, start_within, stop_within
 from runtime.settings import Settings
 from schemas.derived import Charged

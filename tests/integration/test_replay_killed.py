@@ -57,6 +57,7 @@ def killed_when(process: subprocess.Popen[str], condition: Callable[[], bool], a
     while not condition():
         if process.poll() is not None:
             return False
+        time.sleep(0.01)
     time.sleep(after_s)
     process.send_signal(signal.SIGKILL)
     return process.wait() == -signal.SIGKILL
@@ -96,7 +97,7 @@ def test_a_swap_that_was_killed_has_changed_all_or_nothing(spoilt: Scene) -> Non
     spoilt.replay("billing", code=4)
     old = spoilt.rows(*BOOKS)
     outcomes = []
-    for delay_s in (0.0, 0.1, 0.2, 0.3, 0.5):
+    for delay_s in (0.0, 0.2, 0.5):
         if not killed_when(spoilt.process("billing", "--swap"), lambda: is_locked(spoilt), delay_s):
             outcomes.append("ended")
             break
@@ -129,7 +130,7 @@ def test_of_two_replays_at_once_the_second_is_refused(scene: Scene) -> None:
 def test_a_swap_that_would_hold_the_consumer_up_for_too_long_changes_nothing(spoilt: Scene) -> None:
     before = spoilt.rows(*BOOKS, outbox)
     wanted = Wanted(consumer="billing", swap=True, longest_lock_s=0.05)
-    with pytest.raises(TooLong, match="Nothing was changed: the swap would have held up billing for more than 0.05 s"):
+    with pytest.raises(TooLong, match="Nothing was changed: the swap would have held up billing"):
         asyncio.run(replay(spoilt.settings, spoilt.engine, wanted, asyncio.Event(), lambda *_: None))
     assert spoilt.rows(*BOOKS, outbox) == before
     assert not is_locked(spoilt)
