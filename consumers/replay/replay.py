@@ -13,6 +13,7 @@ from consumers.call_log import CallLog
 from consumers.contract import Consumer
 from consumers.plans import load_plans
 from consumers.recordings import Recordings
+from consumers.replay import corrections
 from consumers.replay.books import BOOKS
 from consumers.replay.building import Building, Failure, Told
 from consumers.replay.comparison import Change, Comparison, Differing, Total
@@ -205,12 +206,15 @@ class _Run:
         report.changes = it.changes(tx)
         report.totals = it.totals(tx)
         report.first = it.first(tx, self._wanted.show)
+        if self._wanted.swap and not self._wanted.quiet:
+            corrections.prepare(tx, self._shadow, self._recipe.id)
 
     async def swap(self) -> None:
         """Nothing or all of it: one transaction. The tail is read before it, and only what came since then in it."""
         await self._follow(self._moved)
         wanted, swap = self._wanted, Swap(self._shadow, self._comparison, self._recipe.id)
         self._tell("Swapping", 0, 0)
+        await in_thread(self._shadow.analyze)
         with self._shadow.into_live(wanted.longest_lock_s * 2) as tx:
             await patiently(tx, lambda: swap.lock(tx, self._log.cluster_id, self._log.starts))
             hold = Hold(wanted.consumer, wanted.longest_lock_s)

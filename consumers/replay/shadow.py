@@ -78,6 +78,13 @@ differences = Table(
     Column("rows", Integer, nullable=False),
 )
 
+# Derived events that a swap will say, made ready before anybody has to wait for it.
+prepared = Table(
+    "replay_corrections",
+    own,
+    *(Column(it.name, it.type, primary_key=it.primary_key, nullable=it.nullable) for it in outbox.c),
+)
+
 
 class Shadow:
     """Of one consumer. Opens no connection by itself. Whoever writes to it holds the lock of `lock.locked`."""
@@ -128,7 +135,7 @@ class Shadow:
         """PostgreSQL does it by itself, some minutes later: until then its plans are made for tables that are empty."""
         if self.file is None:
             with self.engine.begin() as tx:
-                for table in self._tables:
+                for table in (*self._tables, *own.sorted_tables):
                     tx.execute(text(f"ANALYZE {table.name}"))
 
     def drop(self) -> bool:

@@ -10,13 +10,13 @@ import msgspec
 from sqlalchemy import Connection, Table, and_, delete, exists, select, text, update
 from sqlalchemy.exc import DBAPIError
 
-from consumers import database, outbox
+from consumers import database
 from consumers.backoff import Backoff
 from consumers.outage import outage
 from consumers.positions import Partition
+from consumers.replay import corrections
 from consumers.replay.books import BOOKS, Book
 from consumers.replay.comparison import Comparison, dark
-from consumers.replay.corrections import corrections
 from consumers.replay.shadow import Shadow, differences
 from consumers.tables import dead_letters, positions
 from runtime.threads import in_thread
@@ -120,13 +120,11 @@ class Swap:
             self._comparison.find(tx, only=moved)
             self._comparison.leave_failed(tx)
             self._comparison.leave_parts(tx)
-            sessions = self._comparison.sessions(tx)
-        told = 0
-        if not quiet:
-            for events in corrections(tx, self._shadow, self._replay):
-                with hold.watching(tx):
-                    outbox.post(tx, self._shadow.consumer, events)
-                told += len(events)
+            sessions, told = self._comparison.sessions(tx), 0
+        with hold.watching(tx):
+            if not quiet:
+                corrections.prepare(tx, self._shadow, self._replay, only=moved)
+                told = corrections.post(tx, self._shadow)
         for statement in self._statements(tx):
             with hold.watching(tx):
                 tx.execute(statement)

@@ -28,7 +28,7 @@ from consumers.outbox import OutboxRelay
 from consumers.plans import load_plans
 from consumers.publisher import Publisher
 from consumers.runner import Runner
-from consumers.tables import outbox, positions
+from consumers.tables import billing_entries, outbox, positions
 from runtime.kafka import make_producer, start_within, stop_within
 from runtime.settings import Settings
 from schemas.derived import Charged
@@ -67,6 +67,9 @@ def call(session: str, at: int, credit: Any, **more: Any) -> Record:
 def spread(records: Sequence[Record]) -> list[Record]:
     """Each session's events in one of two partitions."""
     return [replace(it, partition=sum(it.header("ce_subject").encode()) % 2) for it in records]
+
+
+HISTORY = spread([call("a", 1, 1), call("bx", 2, 2), call("bx", 9, "2.5"), call("cx", 5, 5), ended("d", 6, {})])
 
 
 @contextmanager
@@ -156,6 +159,13 @@ class Scene:
     def rows(self, *tables: Table) -> list[list[tuple[Any, ...]]]:
         with self.engine.connect() as tx:
             return [[tuple(row) for row in tx.execute(select(table).order_by(*table.primary_key))] for table in tables]
+
+    def bills(self) -> dict[str, int]:
+        """What each call costs, as its entries add up."""
+        entries = billing_entries.c
+        with self.engine.connect() as tx:
+            rows = tx.execute(select(entries.session_id, func.sum(entries.amount_micros)).group_by(entries.session_id))
+            return {session: int(total) for session, total in rows}
 
     def change(self, *statements: Any) -> None:
         with self.engine.begin() as tx:

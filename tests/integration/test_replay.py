@@ -1,36 +1,25 @@
 """`ringlog replay billing` on a real log, while billing goes on: built anew, compared, swapped in."""
 
-import asyncio
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from aiokafka import TopicPartition
-from aiokafka.admin import RecordsToDelete
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from consumers.billing import Billing
 from consumers.replay import recipe
 from consumers.tables import billing_entries, outbox, plan_charges, positions, revisions
-from runtime.kafka import make_admin, start_within, stop_within
 from runtime.settings import Settings
 from schemas.derived import Charged
 from schemas.event import Record
-from schemas.topics import CALLS_ENDED
-from tests.ended_calls import ended
-from tests.integration.replay_scene import PLANS, Scene, call, doubling, open_scene, spread
+from tests.integration.replay_scene import HISTORY, PLANS, Scene, call, doubling, open_scene, spread
 
 
 @pytest.fixture
 def scene(settings: Settings, database_url: str, tmp_path: Path) -> Iterator[Scene]:
     with open_scene(settings, database_url, tmp_path) as scene:
         yield scene
-
-
-HISTORY = spread([call("a", 1, 1), call("bx", 2, 2), call("bx", 9, "2.5"), call("cx", 5, 5), ended("d", 6, {})])
 
 
 def test_a_replay_of_books_that_are_right_says_so_and_changes_nothing(scene: Scene) -> None:
@@ -82,7 +71,7 @@ def test_a_bug_is_mended_and_the_bill_swapped_in_while_calls_keep_coming(scene: 
     assert sum(it.entries[0].amount_micros == -5_000_000 for it in told) == 1
     assert (
         bills_told(told)
-        == bills_of(scene)
+        == scene.bills()
         == dict.fromkeys("ahi", 1_000_000)
         | {
             "bx": 3_000_000,
@@ -99,13 +88,6 @@ def bills_told(told: Sequence[Charged]) -> dict[str, int]:
     for it in told:
         found[it.session_id] = found.get(it.session_id, 0) + sum(entry.amount_micros for entry in it.entries)
     return found
-
-
-def bills_of(scene: Scene) -> dict[str, int]:
-    entries = billing_entries.c
-    with scene.engine.connect() as tx:
-        rows = tx.execute(select(entries.session_id, func.sum(entries.amount_micros)).group_by(entries.session_id))
-        return {session: int(total) for session, total in rows}
 
 
 def test_rows_that_somebody_has_changed_are_put_right_and_nobody_is_told(scene: Scene) -> None:
@@ -176,11 +158,11 @@ def test_what_billing_has_given_up_is_left_out_until_it_is_redriven(scene: Scene
         scene.consume(scene.billing(), 5)
     found = scene.replay("billing", code=4)
     assert (found["given_up"], found["failures"], found["sessions"]) == (1, [], 4)
-    assert bills_of(scene)["bx"] == 4_000_000
+    assert scene.bills()["bx"] == 4_000_000
     scene.run("dead-letters", "redrive", "billing", "--all")
     found = scene.replay("billing", "--swap")
     assert (found["given_up"], found["swapped"]["sessions"]) == (0, 2)
-    assert bills_of(scene) == {"a": 1_000_000, "bx": 2_500_000, "cx": 5_000_000}
+    assert scene.bills() == {"a": 1_000_000, "bx": 2_500_000, "cx": 5_000_000}
     assert "The ledger agrees with the log." in scene.run("billing", "verify").stdout
 
 
@@ -192,68 +174,10 @@ def test_an_event_that_the_new_code_fails_at_takes_nothing_away(scene: Scene) ->
         found = scene.replay("billing", "--swap", code=4)
         assert [(it["session_id"], it["error"]) for it in found["failures"]] == [("cx", "KeyError")]
         assert (found["failed"], found["swapped"]["sessions"]) == (1, 1)
-        assert bills_of(scene) == {"a": 1_000_000, "bx": 2_500_000, "cx": 10_000_000}
+        assert scene.bills() == {"a": 1_000_000, "bx": 2_500_000, "cx": 10_000_000}
         said = scene.run("replay", "billing", "--fresh", code=4).stdout
     assert "1 event failed, and would be dead letters; their calls stay as they are:" in said
     assert scene.replay("billing", "--fresh", "--swap")["swapped"]["sessions"] == 1
-
-
-@pytest.mark.parametrize("by", ["offsets", "time"])
-def test_a_part_of_the_log_changes_only_calls_that_lie_in_it_whole(scene: Scene, by: str) -> None:
-    events = [call("onex", 1, 1), call("two", 2, 1), call("twox", 3, 1)]
-    scene.publish([*spread(events), *spread([call("six", 4, 1)])])
-    with doubling():
-        scene.consume(scene.billing(), 4)
-    wrong = bills_of(scene)
-    later = spread([call("twox", 9, 2), call("lastx", 10, 1)])
-    with doubling(), scene.consuming(scene.billing()):
-        scene.consumed("billing", 4)
-        boundary = now() if by == "time" else offsets_of(scene)
-        scene.publish(later)
-        scene.consumed("billing", 6)
-    found = scene.replay("billing", f"--from={boundary}", "--swap")
-    assert (found["events"], found["differing"], found["partial"]) == (2, 1, 4)
-    assert bills_of(scene) == wrong | {"twox": 4_000_000, "lastx": 1_000_000}
-    found = scene.replay("billing", f"--until={boundary}", "--swap")
-    assert (found["events"], found["swapped"]["sessions"], found["partial"]) == (4, 2, 2)
-    assert bills_of(scene)["twox"] == 4_000_000
-
-
-def now() -> str:
-    """A time after all that was published before, and before all that is published afterwards."""
-    time.sleep(0.1)
-    moment = datetime.now(UTC).isoformat()
-    time.sleep(0.1)
-    return moment
-
-
-def offsets_of(scene: Scene) -> str:
-    with scene.engine.connect() as tx:
-        rows = tx.execute(select(positions.c.partition, positions.c.next_offset).order_by(positions.c.partition))
-        return ",".join(f"{partition}:{offset}" for partition, offset in rows)
-
-
-def test_a_log_that_has_forgotten_its_head_is_refused_or_replayed_in_part(scene: Scene) -> None:
-    scene.publish(HISTORY)
-    with doubling():
-        scene.consume(scene.billing(), 5)
-    first = next(it for it in HISTORY if it.header("ce_subject") == "bx")  # its second body is not forgotten
-    gone = [it for it in HISTORY if it.partition == first.partition].index(first) + 1
-    asyncio.run(forget(scene.settings, first.partition, gone))
-    said = scene.run("replay", "billing", code=1)
-    assert "The log has forgotten its beginning" in said.stderr
-    before = bills_of(scene)
-    found = scene.replay("billing", "--partial", "--swap")
-    assert found["partial"] >= 1 and found["first"][0]["session_id"] == "cx"
-    assert bills_of(scene) == before | {"cx": 5_000_000}
-
-
-async def forget(settings: Settings, partition: int, before: int) -> None:
-    admin = make_admin(settings)
-    await start_within(admin)
-    topic = TopicPartition(CALLS_ENDED.named(settings.topic_prefix), partition)
-    await admin.delete_records({topic: RecordsToDelete(before)})
-    await stop_within(admin)
 
 
 def test_what_was_built_by_other_code_or_of_another_window_is_built_anew(
