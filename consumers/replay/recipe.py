@@ -8,6 +8,7 @@ import msgspec
 
 import consumers
 import schemas
+from consumers.bills import BILLING
 from runtime.settings import Settings
 
 
@@ -35,11 +36,11 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     new_terms: bool
 
     @classmethod
-    def of(cls, settings: Settings, window: Window, cluster_id: str, new_terms: bool) -> "Recipe":
+    def of(cls, settings: Settings, consumer: str, window: Window, cluster_id: str, new_terms: bool) -> "Recipe":
         return cls(
             id=secrets.token_hex(8),
             window=window,
-            code=_code(settings),
+            code=_code(settings.billing_plans if consumer == BILLING else None),
             cluster_id=cluster_id,
             prefix=settings.topic_prefix,
             new_terms=new_terms,
@@ -59,13 +60,13 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
         return self.window.since, self.window.until, self.window.partial
 
 
-def _code(settings: Settings) -> str:
+def _code(plans: Path | None) -> str:
     """A comment that was changed counts, too: to read the log once more is better than to swap in what nobody saw."""
     digest = hashlib.blake2b(digest_size=16)
     for package in (consumers, schemas):
         root = Path(str(package.__file__)).parent
         for file in sorted(root.rglob("*.py")):
             digest.update(f"{file.relative_to(root)}\0".encode() + file.read_bytes())
-    if settings.billing_plans is not None:
-        digest.update(settings.billing_plans.read_bytes())
+    if plans is not None:
+        digest.update(plans.read_bytes())
     return digest.hexdigest()

@@ -84,13 +84,13 @@ class Refused(ConnectionError):
 async def replay(settings: Settings, live: Engine, wanted: Wanted, stop: asyncio.Event, tell: Told) -> Report:
     """Raises `KafkaUnavailable`, `PositionMismatch`, `ReplayBusy`, `Refused`, `WrongWindow`, `TooLong`, `Interrupted`,
     and what the database raises."""
+    consumer = _consumer(settings, wanted, live)
     shadow = Shadow(live, wanted.consumer)
     with ExitStack() as stack:
         stack.callback(shadow.close)
         await in_thread(stack.enter_context, locked(live, wanted.consumer, shadow.lock_file))
         async with Log(settings, BOOKS[wanted.consumer].topics) as log:
             recipe, anew = await _prepared(settings, shadow, wanted, log)
-            consumer = _consumer(settings, wanted, live)
             run = _Run(shadow, Building(shadow, consumer, recipe, log, live), recipe, log, wanted, stop, tell)
             run.report.anew = anew
             await run.build()
@@ -121,7 +121,7 @@ async def _prepared(settings: Settings, shadow: Shadow, wanted: Wanted, log: Log
         window = there.window
     else:
         window = await window_of(log, settings.topic_prefix, wanted.since, wanted.until, wanted.partial)
-    recipe = Recipe.of(settings, window, log.cluster_id, wanted.new_terms)
+    recipe = Recipe.of(settings, wanted.consumer, window, log.cluster_id, wanted.new_terms)
     reason: str | None = None
     if there is not None:
         reason = there.differs(recipe) or await in_thread(_overtaken, shadow, log)
@@ -164,6 +164,8 @@ class _Run:
 
     async def build(self) -> None:
         await self._building.begin()
+        if not await self._building.targets():
+            raise Refused(f"{self._wanted.consumer} has read nothing yet: there is nothing to compare with.")
         await self._follow(None)
         await in_thread(self._shadow.analyze)
         await in_thread(self._count)

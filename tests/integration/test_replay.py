@@ -194,7 +194,7 @@ def test_what_was_built_by_other_code_or_of_another_window_is_built_anew(
     assert (window["anew"], window["partial"] > 0) == ("it has another window", True)
     assert scene.replay("billing", code=4)["window"] == window["window"]
     assert scene.replay("billing", "--from=beginning", code=4)["anew"] == "it has another window"
-    monkeypatch.setattr(recipe, "_code", lambda _settings: "mended")
+    monkeypatch.setattr(recipe, "_code", lambda _plans: "mended")
     assert scene.replay("billing", code=4)["anew"] == "the code or the file of plans has changed"
     assert "is removed" in scene.run("replay", "billing", "--discard").stdout
     assert "There is no replay of billing" in scene.run("replay", "billing", "--discard").stdout
@@ -250,3 +250,23 @@ def test_positions_of_another_log_are_refused(scene: Scene) -> None:
     scene.consume(scene.billing(), 5)
     scene.change(update(positions).values(cluster_id="another"))
     assert "in the Kafka cluster another" in scene.run("replay", "billing", code=1).stderr
+
+
+def test_without_positions_there_is_nothing_to_compare_with(scene: Scene) -> None:
+    scene.publish(HISTORY)
+    scene.consume(scene.billing(), 5)
+    scene.change(delete(positions))
+    assert "billing has read nothing yet" in scene.run("replay", "billing", "--swap", code=1).stderr
+    assert scene.bills() != {}
+
+
+def test_a_mistake_that_is_mended_twice_is_told_twice(scene: Scene) -> None:
+    scene.publish(HISTORY)
+    scene.consume(scene.billing(), 5)
+    spoil = update(billing_entries).where(billing_entries.c.session_id == "a").values(amount_micros=7)
+    for times in (1, 2):
+        scene.change(spoil)
+        assert scene.replay("billing", "--swap")["swapped"]["told"] == 1
+        scene.consume(scene.billing(), 5)
+        corrections = [it for it in scene.told() if it.session_id == "a" and it.entries[0].amount_micros == 999_993]
+        assert len(corrections) == times and {it.total_micros for it in corrections} == {1_000_000}
