@@ -20,7 +20,7 @@ from consumers.replay.swap import TooLong
 from consumers.tables import billing_entries, outbox, plan_charges, positions, revisions
 from runtime.settings import Settings
 from schemas.event import Record
-from tests.integration.replay_scene import Scene, call, open_scene, spread
+from tests.integration.replay_scene import HISTORY, Scene, call, doubling, open_scene, spread
 from tests.integration.test_runner import until
 
 SESSIONS = 4_000
@@ -134,6 +134,37 @@ def test_a_swap_that_would_hold_the_consumer_up_for_too_long_changes_nothing(spo
         asyncio.run(replay(spoilt.settings, spoilt.engine, wanted, asyncio.Event(), lambda *_: None))
     assert spoilt.rows(*BOOKS, outbox) == before
     assert not is_locked(spoilt)
+
+
+def test_what_billing_reads_between_the_comparison_and_the_lock_is_neither_lost_nor_left(scene: Scene) -> None:
+    scene.publish(HISTORY)
+    with doubling():
+        scene.consume(scene.billing(), len(HISTORY))
+    arrives = {"Comparing": [call("cx", 20, 6)], "Swapping": [call("bx", 21, 7), call("a", 22, 8)]}
+    events, locked_while_read = len(HISTORY), []
+
+    def tell(what: str, _done: int, _total: int) -> None:
+        nonlocal events
+        if what in arrives and (records := spread(arrives.pop(what))):
+            events += len(records)
+            elsewhere(lambda: (scene.publish(records), scene.consume(scene.billing(), events)))
+        elif not arrives:  # the tail is read, and nothing comes after it any more
+            locked_while_read.append(is_locked(scene))
+
+    wanted = Wanted(consumer="billing", swap=True)
+    report = asyncio.run(replay(scene.settings, scene.engine, wanted, asyncio.Event(), tell))
+    assert report.swapped is not None
+    assert (report.moved, report.differing, report.swapped.sessions) == (1, 1, 2)
+    assert locked_while_read and all(locked_while_read)
+    assert scene.bills() == {"a": 8_000_000, "bx": 7_000_000, "cx": 6_000_000}
+    assert "The ledger agrees with the log." in scene.run("billing", "verify").stdout
+
+
+def elsewhere(call_: Callable[[], object]) -> None:
+    """What needs a loop of its own, while this thread's waits."""
+    thread = threading.Thread(target=call_)
+    thread.start()
+    thread.join()
 
 
 def test_calls_keep_coming_while_it_is_swapped(spoilt: Scene) -> None:

@@ -15,6 +15,7 @@ from consumers.tables import positions
 from runtime.kafka import make_admin, start_within, stop_within
 from runtime.settings import Settings
 from schemas.topics import CALLS_ENDED
+from tests.ended_calls import ended
 from tests.integration.replay_scene import HISTORY, Scene, call, doubling, open_scene, spread
 
 
@@ -43,6 +44,17 @@ def test_a_part_of_the_log_changes_only_calls_that_lie_in_it_whole(scene: Scene,
     found = scene.replay("billing", f"--until={boundary}", "--swap")
     assert (found["events"], found["swapped"]["sessions"], found["partial"]) == (4, 2, 2)
     assert scene.bills()["twox"] == 4_000_000
+
+
+def test_an_event_that_came_again_counts_as_of_its_first_arrival(scene: Scene) -> None:
+    body = {"cost_breakdown": [{"type": "llm", "provider": "openai", "credit": 1}]}
+    scene.publish([ended("twice", 1, body)])
+    scene.consume(scene.billing(), 1)
+    boundary = offsets_of(scene)
+    scene.publish([ended("twice", 60, body)])
+    scene.consume(scene.billing(), 2)
+    found = scene.replay("billing", f"--from={boundary}")
+    assert (found["events"], found["partial"], found["different"]) == (1, 1, False)
 
 
 def now() -> str:
