@@ -24,9 +24,15 @@ def report_lines(it: Report) -> Iterator[str]:
     yield f"{_count(it.events, 'event')} of {_count(it.sessions, 'call')} replayed, {_window(it)}."
     yield from _left_lines(it)
     yield from _failure_lines(it)
-    if not it.differing:
+    if it.differing:
+        yield from _difference_lines(it)
+    if it.differing or (it.swapped and it.swapped.sessions):
+        yield _verdict(it)
+    else:
         yield f"The tables of {it.consumer} are what the log says: nothing differs."
-        return
+
+
+def _difference_lines(it: Report) -> Iterator[str]:
     yield ""
     yield f"{_count(it.differing, 'call')} {'differs' if it.differing == 1 else 'differ'}."
     yield from _change_lines(it.changes)
@@ -37,7 +43,6 @@ def report_lines(it: Report) -> Iterator[str]:
     if (more := it.differing - len(it.first)) > 0 and it.first:
         yield f"... and {more} more."
     yield ""
-    yield _verdict(it)
 
 
 def _window(it: Report) -> str:
@@ -47,14 +52,12 @@ def _window(it: Report) -> str:
 
 def _left_lines(it: Report) -> Iterator[str]:
     if it.given_up:
-        yield (
-            f"{_count(it.given_up, 'event')} left out, as {it.consumer} has given them up:"
-            f" `ringlog dead-letters list {it.consumer}` has them."
-        )
+        book = f"`ringlog dead-letters list {it.consumer}` has them"
+        yield f"Left out, as {it.consumer} has given them up: {_count(it.given_up, 'event')}. {book}."
     if it.partial:
-        yield f"{_count(it.partial, 'call')} stay as they are: not all of their events were replayed."
+        yield f"Left as they are, as not all of their events were replayed: {_count(it.partial, 'call')}."
     if it.moved and not it.swapped:
-        yield f"{_count(it.moved, 'call')} had an event just now, and are not compared yet."
+        yield f"Not compared yet, as an event of theirs came just now: {_count(it.moved, 'call')}."
 
 
 def _failure_lines(it: Report) -> Iterator[str]:

@@ -95,7 +95,7 @@ async def replay(settings: Settings, live: Engine, wanted: Wanted, stop: asyncio
             run.report.anew = anew
             await run.build()
             await run.compare()
-            if wanted.swap and run.report.differing:
+            if wanted.swap and (run.report.differing or run.report.moved):
                 await run.swap()
     if run.report.swapped or not run.report.differing:
         await in_thread(shadow.drop)

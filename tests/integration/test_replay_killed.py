@@ -160,6 +160,23 @@ def test_what_billing_reads_between_the_comparison_and_the_lock_is_neither_lost_
     assert "The ledger agrees with the log." in scene.run("billing", "verify").stdout
 
 
+def test_a_swap_compares_what_could_not_be_compared_before_even_if_nothing_else_differs(scene: Scene) -> None:
+    scene.publish(spread([call("cx", 5, 5)]))
+    with doubling():
+        scene.consume(scene.billing(), 1)
+    later = spread([call("cx", 20, None)])  # a cost that is not known changes nothing: the old entries stay
+
+    def tell(what: str, _done: int, _total: int) -> None:
+        if what == "Comparing":
+            elsewhere(lambda: (scene.publish(later), scene.consume(scene.billing(), 2)))
+
+    wanted = Wanted(consumer="billing", swap=True)
+    report = asyncio.run(replay(scene.settings, scene.engine, wanted, asyncio.Event(), tell))
+    assert report.swapped is not None
+    assert (report.moved, report.differing, report.swapped.sessions, report.swapped.told) == (1, 0, 1, 1)
+    assert scene.bills() == {"cx": 5_000_000}
+
+
 def elsewhere(call_: Callable[[], object]) -> None:
     """What needs a loop of its own, while this thread's waits."""
     thread = threading.Thread(target=call_)
