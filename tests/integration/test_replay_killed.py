@@ -129,7 +129,7 @@ def test_of_two_replays_at_once_the_second_is_refused(scene: Scene) -> None:
 
 def test_a_swap_that_would_hold_the_consumer_up_for_too_long_changes_nothing(spoilt: Scene) -> None:
     before = spoilt.rows(*BOOKS, outbox)
-    wanted = Wanted(consumer="billing", swap=True, longest_lock_s=0.05)
+    wanted = Wanted(consumer="billing", swap=True, longest_lock_s=0.01)
     with pytest.raises(TooLong, match="Nothing was changed: the swap would have held up billing"):
         asyncio.run(replay(spoilt.settings, spoilt.engine, wanted, asyncio.Event(), lambda *_: None))
     assert spoilt.rows(*BOOKS, outbox) == before
