@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import exc, func, select, update
 
+from consumers.replay.building import Interrupted
 from consumers.replay.lock import locked
 from consumers.replay.replay import Wanted, replay
 from consumers.replay.shadow import Shadow
@@ -73,6 +74,15 @@ def test_a_replay_that_was_killed_goes_on_from_there(spoilt: Scene) -> None:
     assert (found["events"], found["differing"], found["anew"]) == (SESSIONS, SESSIONS, None)
     assert Shadow(spoilt.engine, "billing").recipe() == recipe
     assert spoilt.rows(*BOOKS) == before
+
+
+def test_one_that_is_stopped_keeps_what_it_has_built(spoilt: Scene) -> None:
+    stop = asyncio.Event()
+    stop.set()
+    with pytest.raises(Interrupted):
+        asyncio.run(replay(spoilt.settings, spoilt.engine, Wanted(consumer="billing"), stop, lambda *_: None))
+    assert 0 < built(spoilt) < SESSIONS
+    assert spoilt.replay("billing", code=4)["events"] == SESSIONS
 
 
 def is_locked(scene: Scene) -> bool:
