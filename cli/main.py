@@ -20,6 +20,7 @@ VERBS = (
     "transcripts",
     "recordings",
     "dead-letters",
+    "replay",
     "reconcile",
     "schemas",
     "migrate",

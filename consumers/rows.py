@@ -7,7 +7,6 @@ from typing import Any
 
 from sqlalchemy import (
     ARRAY,
-    Column,
     ColumnElement,
     Connection,
     Select,
@@ -40,7 +39,7 @@ def insert_rows(
         tx.execute(statement, rows)
 
 
-def among(tx: Connection, of: Column[Any], values: Iterable[str] | Iterable[int]) -> ColumnElement[bool]:
+def among(tx: Connection, of: ColumnElement[Any], values: Iterable[str] | Iterable[int]) -> ColumnElement[bool]:
     """Whether the column has one of the values: one parameter, however many they are."""
     wanted = list(values)
     if tx.dialect.name == "postgresql":
