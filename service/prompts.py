@@ -9,11 +9,13 @@ from jinja2 import ChainableUndefined, Template, TemplateError, TemplateSyntaxEr
 from runtime.logs import logger
 from runtime.metrics import TEMPLATE_ERRORS
 from runtime.settings import SettingsError
+from schemas.answered import digest_of
 from service.template_bounds import BoundedEnvironment, parse_bounded
 
 SUFFIX = ".j2"
 DEFAULT = "default"
 BUILT_IN = Path(__file__).with_name("templates") / f"{DEFAULT}{SUFFIX}"
+BUILT_IN_NAME = "built-in"  # no file of a folder has this name: those end in `SUFFIX`
 
 MAX_TEMPLATE_CHARACTERS = 32 * 1024
 MAX_PROMPT_CHARACTERS = 8 * 1024  # a prompt that fills the agent's context window helps nobody
@@ -31,11 +33,15 @@ def _environment() -> BoundedEnvironment:
     )
 
 
-class _Prompt:
-    """A template, and the one context of all its renders: jinja's own way makes a new one for each, of six parts."""
+class Prompt:
+    """A template, and the one context of all its renders: jinja's own way makes a new one for each, of six parts.
 
-    def __init__(self, template: Template) -> None:
-        self.name = template.name
+    `digest` is that of its text.
+    """
+
+    def __init__(self, name: str, source: str, template: Template) -> None:
+        self.name = name
+        self.digest = digest_of(source.encode())
         self._root = template.root_render_func
         self._context = template.new_context({}, shared=True)  # the environment has no globals to be added
 
@@ -54,17 +60,21 @@ class Prompts:
         """Raises `SettingsError` for a folder or a template that can't be used: at the start, not while it rings."""
         self._log = logger("service.prompts")
         self._environment = _environment()
-        self._by_agent: dict[str, _Prompt] = {}
+        self._by_agent: dict[str, Prompt] = {}
         if folder is not None:
             if not folder.is_dir():
                 raise SettingsError(f"RINGLOG_PROMPTS_DIR is wrong: {folder} is not a folder.")
             for path in sorted(folder.glob(f"*{SUFFIX}")):
-                self._by_agent[path.name.removesuffix(SUFFIX)] = self._load(path)
-        self._default = self._by_agent.get(DEFAULT) or self._load(BUILT_IN)
+                self._by_agent[path.name.removesuffix(SUFFIX)] = self._load(path, path.name)
+        self._default = self._by_agent.get(DEFAULT) or self._load(BUILT_IN, BUILT_IN_NAME)
+
+    def of(self, agent_id: str | None) -> Prompt:
+        """The template that answers are made with when this agent speaks."""
+        return self._by_agent.get(agent_id or "", self._default)
 
     def render(self, agent_id: str | None, values: dict[str, Any]) -> str:
         """The extra prompt. Never raises: a template that fails gives an empty prompt, a log line and a count."""
-        prompt = self._by_agent.get(agent_id or "", self._default)
+        prompt = self.of(agent_id)
         try:
             self._environment.budget.begin()
             rendered = ""
@@ -79,7 +89,7 @@ class Prompts:
             self._log.error("a prompt template failed", template=prompt.name, error=type(error).__name__)
             return ""
 
-    def _load(self, path: Path) -> _Prompt:
+    def _load(self, path: Path, name: str) -> Prompt:
         try:
             source = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -94,5 +104,4 @@ class Prompts:
             ) from None
         except (TemplateError, RecursionError) as error:
             raise SettingsError(f"The prompt template {path} is wrong: {error}.") from None
-        template.name = path.name
-        return _Prompt(template)
+        return Prompt(name, source, template)

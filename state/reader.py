@@ -2,11 +2,12 @@
 
 import contextlib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lmdb
 import msgspec
 
+from schemas.topics import CALLERS_FACTS, CALLS_ENDED
 from state.layout import (
     ABOUT_KEY,
     DAMAGE_MARK,
@@ -16,6 +17,7 @@ from state.layout import (
     About,
     Damaged,
     check_length,
+    position_key,
     positions_of,
     store_path,
     unseal,
@@ -29,6 +31,14 @@ _DAMAGE = (Damaged, msgspec.DecodeError, lmdb.CorruptedError, lmdb.PageNotFoundE
 
 _decode = msgspec.msgpack.Decoder(Profile).decode
 _decode_about = msgspec.msgpack.Decoder(About).decode
+
+
+class Seen(NamedTuple):
+    """How far a state had read a caller's partitions: the next offsets in `calls.ended` and in `callers.facts`, of
+    whose records before them, and of nothing else, an answer is made."""
+
+    ended: int | None
+    facts: int | None
 
 
 class ProfileReader:
@@ -46,6 +56,9 @@ class ProfileReader:
         self._file: tuple[int, int] | None = None
         self._serves = False
         self._failed = False
+        self._ended_partitions = self._facts_partitions = 0
+        self._transaction = 0  # of the writer, whose state `_seen` tells of
+        self._seen: dict[tuple[int, int], Seen] = {}
         self.error: str | None = None  # why it is not available
         self.refresh()
 
@@ -55,21 +68,27 @@ class ProfileReader:
 
     def get(self, caller_id: str) -> Profile | None:
         """None for a caller without calls and facts, too: that a prefetch was seen must not change an answer."""
+        return self.look_up(caller_id.encode(errors="replace"), 0)[0]
+
+    def look_up(self, caller: bytes, hash_: int) -> tuple[Profile | None, Seen | None]:
+        """The same, and how far the very state had come that said so; None without one.
+
+        `hash_` is the murmur2 of `caller`, which decides the partition.
+        """
         if not self._serves:
-            return None
-        key = caller_id.encode(errors="replace")
+            return None, None
         try:
             try:
-                profile = self._read(key)
+                profile, seen = self._read(caller, hash_)
             except lmdb.MapResizedError:
                 self._env.set_mapsize(0)  # as large as the writer has made it
-                profile = self._read(key)
+                profile, seen = self._read(caller, hash_)
         except lmdb.BadValsizeError:
-            return None  # no key of a store: nobody has this id
+            return None, None  # no key of a store: nobody has this id
         except _FAILURES as error:
             self._fail(error)
-            return None
-        return profile if profile is not None and (profile.calls or profile.facts) else None
+            return None, None
+        return profile if profile is not None and (profile.calls or profile.facts) else None, seen
 
     def refresh(self) -> None:
         """(Re)opens the store when it appeared, was replaced or failed. Cheap; call it about once a second."""
@@ -80,6 +99,7 @@ class ProfileReader:
                 self._open()
             self._failed = False
             self._serves = self._is_caught_up()
+            self._count_partitions()
             self.error = None if self._serves else "the store has not caught up with the topics yet"
         except _FAILURES as error:
             self._fail(error)
@@ -90,8 +110,7 @@ class ProfileReader:
         if self._env is None:
             return {}
         try:
-            with self._env.begin(db=self._meta) as tx:
-                return positions_of(tx.cursor())
+            return self._positions()
         except _FAILURES as error:
             self._fail(error)
             return {}
@@ -99,10 +118,38 @@ class ProfileReader:
     def close(self) -> None:
         self._close()
 
-    def _read(self, key: bytes) -> Profile | None:
+    def _read(self, caller: bytes, hash_: int) -> tuple[Profile | None, Seen]:
         with self._env.begin(db=self._profiles, buffers=True) as tx:
-            sealed = tx.get(key)
-            return None if sealed is None else _decode(unseal(key, sealed))
+            sealed = tx.get(caller)
+            profile = None if sealed is None else _decode(unseal(caller, sealed))
+            # Positions change with the writer's transactions only; many prefetches see the same one.
+            if (transaction := tx.id()) != self._transaction:
+                self._seen.clear()
+                self._transaction = transaction
+            hash_ &= 0x7FFFFFFF  # as `schemas.partition.partition_of`
+            place = hash_ % (self._ended_partitions or 1), hash_ % (self._facts_partitions or 1)
+            seen = self._seen.get(place)
+            if seen is None:
+                seen = self._seen[place] = Seen(
+                    self._position(tx, CALLS_ENDED.name, place[0]), self._position(tx, CALLERS_FACTS.name, place[1])
+                )
+            return profile, seen
+
+    def _positions(self) -> dict[tuple[str, int], int]:
+        with self._env.begin(db=self._meta) as tx:
+            return positions_of(tx.cursor())
+
+    def _position(self, tx: Any, topic: str, partition: int) -> int | None:
+        key = position_key(topic, partition)
+        sealed = tx.get(key, db=self._meta)
+        return None if sealed is None else int(bytes(unseal(key, sealed)))
+
+    def _count_partitions(self) -> None:
+        """A store that has caught up has a position in each."""
+        known = self._positions()
+        self._ended_partitions = sum(topic == CALLS_ENDED.name for topic, _ in known)
+        self._facts_partitions = sum(topic == CALLERS_FACTS.name for topic, _ in known)
+        self._seen.clear()
 
     def _is_caught_up(self) -> bool:
         try:
