@@ -19,6 +19,8 @@ VERBS = (
     "transcripts",
     "recordings",
     "dead-letters",
+    "lag",
+    "positions",
     "reconcile",
     "migrate",
     "simulate",
