@@ -21,6 +21,7 @@ VERBS = (
     "dead-letters",
     "lag",
     "positions",
+    "tail",
     "reconcile",
     "migrate",
     "simulate",
