@@ -22,6 +22,7 @@ VERBS = (
     "lag",
     "positions",
     "tail",
+    "explain",
     "reconcile",
     "migrate",
     "simulate",

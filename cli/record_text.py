@@ -60,7 +60,7 @@ def read(record: Record) -> Read:
 
 
 def record_json(record: Record) -> bytes:
-    """One line. `value` is the JSON that lies there, to the digit; what is none is told by `unreadable`, with its bytes in
+    """One line. `value` is the JSON that lies there, to the digit. What is none is told by `unreadable`, its bytes in
     `text`, or in `base64` when they are no UTF-8."""
     told: dict[str, Any] = {
         "topic": record.topic,

@@ -83,17 +83,12 @@ class _Asked(msgspec.Struct, frozen=True):
 async def _tail(settings: Settings, asked: _Asked, stop: asyncio.Event) -> int:
     async with connected(settings) as cluster:
         try:
-            topics = await cluster.topics()
-            name = named(topics, asked.topic, settings.topic_prefix)
+            name = named(await cluster.topics(), asked.topic, settings.topic_prefix)
         except LookupError as error:
             complain(str(error))
             return EXIT_SETTINGS
-        offsets: dict[Partition, int | None] = {}
-        if asked.from_ is not None and asked.from_ not in ("beginning", "end"):
-            time_ms = time_us(asked.from_, system_clock(), "--from") // 1000
-            offsets = await cluster.offsets_at([(name, partition) for partition in topics[name]], time_ms)
     async with LogReader(settings, name) as log:
-        first = _first(asked, log, offsets)
+        first = await _first(asked, log)
         if (last := asked.last) is not None:
             with err.status(f"Reading {name} ..."):
                 found = await unless(stop, _last(log, first, last, asked.wanted))
@@ -109,14 +104,13 @@ async def _tail(settings: Settings, asked: _Asked, stop: asyncio.Event) -> int:
     return 0
 
 
-def _first(asked: _Asked, log: LogReader, offsets: dict[Partition, int | None]) -> dict[Partition, int]:
+async def _first(asked: _Asked, log: LogReader) -> dict[Partition, int]:
     """Before these offsets nothing is shown."""
+    if asked.from_ is None or asked.from_ == "beginning":
+        return dict(log.starts)
     if asked.from_ == "end":
         return dict(log.ends)
-    first = dict(log.starts)
-    for partition, at in offsets.items():
-        first[partition] = log.ends[partition] if at is None else at
-    return first
+    return await log.offsets_at(time_us(asked.from_, system_clock(), "--from") // 1000)
 
 
 async def _all(log: LogReader, asked: _Asked, stop: asyncio.Event) -> None:

@@ -56,14 +56,14 @@ class Prompt:
 class Prompts:
     """Templates by agent, read when it is made. `RINGLOG_PROMPTS_DIR` holds `default.j2` and `<agent id>.j2`."""
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, named_by: str = "RINGLOG_PROMPTS_DIR") -> None:
         """Raises `SettingsError` for a folder or a template that can't be used: at the start, not while it rings."""
         self._log = logger("service.prompts")
         self._environment = _environment()
         self._by_agent: dict[str, Prompt] = {}
         if folder is not None:
             if not folder.is_dir():
-                raise SettingsError(f"RINGLOG_PROMPTS_DIR is wrong: {folder} is not a folder.")
+                raise SettingsError(f"{named_by} is wrong: {folder} is not a folder.")
             for path in sorted(folder.glob(f"*{SUFFIX}")):
                 self._by_agent[path.name.removesuffix(SUFFIX)] = self._load(path, path.name)
         self._default = self._by_agent.get(DEFAULT) or self._load(BUILT_IN, BUILT_IN_NAME)

@@ -88,7 +88,7 @@ class ProfileReader:
         except _FAILURES as error:
             self._fail(error)
             return None, None
-        return profile if profile is not None and (profile.calls or profile.facts) else None, seen
+        return profile if profile is not None and profile.tells else None, seen
 
     def refresh(self) -> None:
         """(Re)opens the store when it appeared, was replaced or failed. Cheap; call it about once a second."""
