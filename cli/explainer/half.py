@@ -24,11 +24,15 @@ class _Message(msgspec.Struct, frozen=True):
 
 
 class Half:
-    """`wanted` are the offsets, by caller, before which the records count. Give it each partition in its order."""
+    """`wanted` are the offsets, by caller, before which the records count. Give it each partition in its order.
+
+    Each caller is folded by itself: what is said of one may lie in another partition than what is said of another, and
+    so must change nothing that depends on offsets.
+    """
 
     def __init__(self, topic: Topic, wanted: Mapping[bytes, Iterable[int]]) -> None:
         self._topic = topic
-        self._memory = Memory()
+        self._memories = {caller: Memory() for caller in wanted}
         # The nearest last, to be taken from there.
         self._waiting = {caller: sorted(set(offsets), reverse=True) for caller, offsets in wanted.items()}
         self._rows: dict[tuple[bytes, int], bytes] = {}
@@ -41,10 +45,11 @@ class Half:
         while waiting and waiting[-1] <= record.offset:
             self._rows[caller, waiting.pop()] = self._now(caller)
         message = _Message(record.offset, record.appended_ms, record.key, record.value)
-        fold = Fold(self._memory)
+        memory = self._memories[caller]
+        fold = Fold(memory)
         fold.add(Slice(self._topic.name, record.partition, record.offset + 1, [message]))
         fold.settle()
-        self._memory.keep(fold)
+        memory.keep(fold)
 
     def row(self, caller: bytes, offset: int | None) -> ProfileRow:
         """As of one of the wanted offsets; None: after everything that was added."""
@@ -52,4 +57,5 @@ class Half:
         return _decode(self._now(caller) if known is None else known)
 
     def _now(self, caller: bytes) -> bytes:
-        return _encode(self._memory.profile(caller) or ProfileRow())
+        memory = self._memories.get(caller)
+        return _encode((memory and memory.profile(caller)) or ProfileRow())

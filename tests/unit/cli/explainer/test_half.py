@@ -86,6 +86,12 @@ def test_any_two_offsets_give_what_a_store_has_there(tmp_path: Path, seed: int) 
         assert (made if made.tells else None) == stored
 
 
-def test_whoever_was_not_asked_about_is_nobody(tmp_path: Path) -> None:
+def test_what_is_said_of_another_caller_changes_nothing() -> None:
+    log = [ended("s", "ann", 1), ended("s", "bob", 2)]  # the session is bob's now, whose partition is another one
+    half = read(Half(CALLS_ENDED, {b"ann": [1, 2], b"bob": [2]}), log)
+    assert [half.row(caller, None).calls for caller in (b"ann", b"bob")] == [1, 1]
+
+
+def test_whoever_was_not_asked_about_is_nobody() -> None:
     half = read(Half(CALLS_ENDED, {b"ann": []}), [ended("s", "bob"), Event(CALLS_ENDED.name, b"ann", b"no event")])
     assert half.row(b"ann", None).calls == half.row(b"bob", None).calls == 0
