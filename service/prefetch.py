@@ -120,10 +120,10 @@ class PrefetchWebhook:
                 return EMPTY, Answered(
                     outcome=outcome, ended_offset=ended, facts_offset=facts, took_us=_us_since(started)
                 )
-            body = answer(profile, self._prompts, agent_id)
+            prompt = self._prompts.of(agent_id)
+            body = answer(profile, prompt, agent_id)
             took_us = _us_since(started)
             self._known.inc()
-            prompt = self._prompts.of(agent_id)
             return body, Answered(
                 outcome=KNOWN,
                 digest=digest_of(body),

@@ -1,6 +1,5 @@
 """Prompt templates: one an agent, with a default. Bounded, because no deadline can interrupt a template."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from runtime.metrics import TEMPLATE_ERRORS
 from runtime.settings import SettingsError
 from schemas.answered import digest_of
 from service.template_bounds import BoundedEnvironment, parse_bounded
+from service.template_budget import Budget
 
 SUFFIX = ".j2"
 DEFAULT = "default"
@@ -39,18 +39,32 @@ class Prompt:
     `digest` is that of its text.
     """
 
-    def __init__(self, name: str, source: str, template: Template) -> None:
+    def __init__(self, name: str, source: str, template: Template, budget: Budget) -> None:
         self.name = name
         self.digest = digest_of(source.encode())
         self._root = template.root_render_func
         self._context = template.new_context({}, shared=True)  # the environment has no globals to be added
+        self._budget = budget
+        self._log = logger("service.prompts")
 
-    def pieces(self, values: dict[str, Any]) -> Iterator[str]:
-        """To be used up, or given up, before the next call."""
+    def render(self, values: dict[str, Any]) -> str:
+        """The extra prompt. Never raises: a template that fails gives an empty prompt, a log line and a count."""
         context = self._context
         context.parent = values
         context.vars, context.exported_vars = {}, set()  # what the last one has set
-        return self._root(context)
+        try:
+            self._budget.begin()
+            rendered = ""
+            for piece in self._root(context):
+                rendered += piece
+                if len(rendered) > MAX_RENDERED_CHARACTERS:
+                    break
+            return rendered.strip()[:MAX_PROMPT_CHARACTERS]
+        except Exception as error:
+            TEMPLATE_ERRORS.inc()
+            # Only the kind of error: its text may quote what we know of the caller.
+            self._log.error("a prompt template failed", template=self.name, error=type(error).__name__)
+            return ""
 
 
 class Prompts:
@@ -58,7 +72,6 @@ class Prompts:
 
     def __init__(self, folder: Path | None, named_by: str = "RINGLOG_PROMPTS_DIR") -> None:
         """Raises `SettingsError` for a folder or a template that can't be used: at the start, not while it rings."""
-        self._log = logger("service.prompts")
         self._environment = _environment()
         self._by_agent: dict[str, Prompt] = {}
         if folder is not None:
@@ -71,23 +84,6 @@ class Prompts:
     def of(self, agent_id: str | None) -> Prompt:
         """The template that answers are made with when this agent speaks."""
         return self._by_agent.get(agent_id or "", self._default)
-
-    def render(self, agent_id: str | None, values: dict[str, Any]) -> str:
-        """The extra prompt. Never raises: a template that fails gives an empty prompt, a log line and a count."""
-        prompt = self.of(agent_id)
-        try:
-            self._environment.budget.begin()
-            rendered = ""
-            for piece in prompt.pieces(values):
-                rendered += piece
-                if len(rendered) > MAX_RENDERED_CHARACTERS:
-                    break
-            return rendered.strip()[:MAX_PROMPT_CHARACTERS]
-        except Exception as error:
-            TEMPLATE_ERRORS.inc()
-            # Only the kind of error: its text may quote what we know of the caller.
-            self._log.error("a prompt template failed", template=prompt.name, error=type(error).__name__)
-            return ""
 
     def _load(self, path: Path, name: str) -> Prompt:
         try:
@@ -104,4 +100,4 @@ class Prompts:
             ) from None
         except (TemplateError, RecursionError) as error:
             raise SettingsError(f"The prompt template {path} is wrong: {error}.") from None
-        return Prompt(name, source, template)
+        return Prompt(name, source, template, self._environment.budget)

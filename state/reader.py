@@ -1,6 +1,7 @@
 """Profiles as the edge reads them, while another process writes them."""
 
 import contextlib
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,9 +57,9 @@ class ProfileReader:
         self._file: tuple[int, int] | None = None
         self._serves = False
         self._failed = False
-        self._ended_partitions = self._facts_partitions = 0
+        self._ended_partitions = self._facts_partitions = self._period = 1
         self._transaction = 0  # of the writer, whose state `_seen` tells of
-        self._seen: dict[tuple[int, int], Seen] = {}
+        self._seen: dict[int, Seen] = {}
         self.error: str | None = None  # why it is not available
         self.refresh()
 
@@ -127,11 +128,12 @@ class ProfileReader:
                 self._seen.clear()
                 self._transaction = transaction
             hash_ &= 0x7FFFFFFF  # as `schemas.partition.partition_of`
-            place = hash_ % (self._ended_partitions or 1), hash_ % (self._facts_partitions or 1)
+            place = hash_ % self._period
             seen = self._seen.get(place)
             if seen is None:
                 seen = self._seen[place] = Seen(
-                    self._position(tx, CALLS_ENDED.name, place[0]), self._position(tx, CALLERS_FACTS.name, place[1])
+                    self._position(tx, CALLS_ENDED.name, place % self._ended_partitions),
+                    self._position(tx, CALLERS_FACTS.name, place % self._facts_partitions),
                 )
             return profile, seen
 
@@ -147,8 +149,10 @@ class ProfileReader:
     def _count_partitions(self) -> None:
         """A store that has caught up has a position in each."""
         known = self._positions()
-        self._ended_partitions = sum(topic == CALLS_ENDED.name for topic, _ in known)
-        self._facts_partitions = sum(topic == CALLERS_FACTS.name for topic, _ in known)
+        self._ended_partitions = sum(topic == CALLS_ENDED.name for topic, _ in known) or 1
+        self._facts_partitions = sum(topic == CALLERS_FACTS.name for topic, _ in known) or 1
+        # Two hashes that agree in this have their partitions in common, in either topic.
+        self._period = math.lcm(self._ended_partitions, self._facts_partitions)
         self._seen.clear()
 
     def _is_caught_up(self) -> bool:

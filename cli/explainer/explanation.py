@@ -71,7 +71,7 @@ def explain(it: Announcement, past: Past, in_use: Prompts, compared: Prompts) ->
 
 
 def _answer(profile: Profile | None, prompts: Prompts, agent_id: str | None) -> bytes:
-    return EMPTY if profile is None else answer(profile, prompts, agent_id)
+    return EMPTY if profile is None else answer(profile, prompts.of(agent_id), agent_id)
 
 
 def _is(body: bytes, answered: Answered) -> bool:
