@@ -10,11 +10,11 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy import Engine
 
-from cli.context import EXIT_FAILED, complain, explained, load, out
+from cli.context import EXIT_FAILED, complain, err, explained, load, out
 from cli.database import opened
 from cli.position_plan import Step, Wish, steps_of, wish_of
 from cli.terminal import printable
-from consumers import positions
+from consumers import letter_book, positions
 from consumers.database import read_only
 from consumers.lag import BUILDER, OURS, PartitionLag, measure
 from consumers.positions import PositionMismatch
@@ -122,6 +122,7 @@ async def _set(settings: Settings, engine: Engine, asked: _Asked, wishes: Sequen
         try:
             with read_only(engine).connect() as tx:
                 before = positions.load(tx, asked.consumer, cluster_id)
+                letters = letter_book.unsettled(tx, asked.consumer)
         except PositionMismatch as error:
             _stop(f"Nothing was moved: {error}.")
         if not before and asked.consumer not in OURS and not asked.new:
@@ -134,6 +135,8 @@ async def _set(settings: Settings, engine: Engine, asked: _Asked, wishes: Sequen
         steps = await steps_of(cluster, wishes, before, settings.topic_prefix, system_clock())
     if strange := sorted({step.topic for step in steps} - reads if not asked.new else ()):
         _stop(f"{asked.consumer} reads {', '.join(sorted(reads))}, and not {', '.join(strange)}.", EXIT_SETTINGS)
+    if letters and any(step.again for step in steps):
+        _remind(asked.consumer, letters)
     _agree(asked, steps)
     with engine.begin() as tx:
         was = positions.put(tx, asked.consumer, cluster_id, {step.place: step.after for step in steps})
@@ -144,6 +147,16 @@ async def _set(settings: Settings, engine: Engine, asked: _Asked, wishes: Sequen
         step.before = was[step.place]
     _report(asked, steps)
     return 0
+
+
+def _remind(consumer: str, letters: int) -> None:
+    err.print(
+        f"{consumer} has {letters} unsettled dead {'letter' if letters == 1 else 'letters'}, which stay so even if their"
+        " events are handled now, and count among its last events: redrive or discard them first.",
+        style="yellow",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _agree(asked: _Asked, steps: Sequence[Step]) -> None:

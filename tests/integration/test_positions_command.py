@@ -10,8 +10,10 @@ import pytest
 from msgspec.structs import replace
 from sqlalchemy import Connection
 
+from consumers import letter_book
 from consumers.billing import Billing
 from consumers.database import migrate, open_engine
+from consumers.letter_book import Letter
 from consumers.publisher import Publisher
 from consumers.runner import Runner
 from runtime.settings import Settings
@@ -71,6 +73,19 @@ def test_going_back_says_what_comes_again(ringlog: Scene) -> None:
         {"topic": topic, "partition": 0, "before": 1, "after": 0, "again": 1, "skipped": 0},
         {"topic": topic, "partition": 1, "before": 1, "after": 0, "again": 1, "skipped": 0},
     ]
+
+
+def test_going_back_reminds_of_dead_letters(ringlog: Scene) -> None:
+    engine = open_engine(ringlog.settings)
+    topic = ringlog.settings.topic_prefix + "calls.ended"
+    with engine.begin() as tx:
+        place = {"topic": topic, "partition": 0, "offset": 1, "letter_partition": 0, "letter_offset": 0}
+        letter = Letter(**place, event_id="e", session_id="s1", error="KeyError", given_up_at=1)
+        letter_book.enter(tx, "billing", letter)
+    engine.dispose()
+    said = ringlog("positions", "set", "billing", "calls.ended/0=1", "--yes").stderr
+    assert "billing has 1 unsettled dead letter, which" in said
+    assert "dead letter" not in ringlog("positions", "set", "billing", "calls.ended/0=3", "--yes", "--skip").stderr
 
 
 def test_skipping_is_asked_for_by_its_name(ringlog: Scene) -> None:
