@@ -150,9 +150,10 @@ async def _set(settings: Settings, engine: Engine, asked: _Asked, wishes: Sequen
 
 
 def _remind(consumer: str, letters: int) -> None:
+    what = "letter" if letters == 1 else "letters"
     err.print(
-        f"{consumer} has {letters} unsettled dead {'letter' if letters == 1 else 'letters'}, which stay so even if their"
-        " events are handled now, and count among its last events: redrive or discard them first.",
+        f"{consumer} has {letters} unsettled dead {what}, which stay so even if their events are handled now, and count"
+        " among its last events: redrive or discard them first.",
         style="yellow",
         highlight=False,
         soft_wrap=True,
