@@ -12,7 +12,7 @@ from rich.text import Text
 from cli.context import EXIT_FAILED, EXIT_INTERRUPTED, complain, err, explained, load, out
 from cli.database import opened
 from cli.replay_text import report_json, report_lines
-from cli.since import since_us
+from cli.since import time_us
 from cli.terminal import printable
 from consumers.positions import PositionMismatch
 from consumers.replay.building import Interrupted
@@ -119,7 +119,7 @@ def _bound(said: str | None, option: str, now_us: int) -> Bound | None:
         return None
     if (offsets := offsets_of(said)) is not None:
         return Bound(said, offsets=offsets)
-    return Bound(said, time_us=since_us(said, now_us, option))
+    return Bound(said, time_us=time_us(said, now_us, option))
 
 
 def _replayed(settings: Settings, wanted: Wanted) -> Report:

@@ -66,16 +66,14 @@ class LogReader:
         self.ends = {partition: ends[tp] for partition, tp in self._partitions.items()}
 
     async def offsets_at(self, time_ms: int) -> dict[Partition, int]:
-        """The first offset of each partition that was appended at that time or later, or its end."""
+        """The first event that was appended then or later, in each partition; its end where there is none."""
+        asked = dict.fromkeys(self._partitions.values(), max(0, time_ms))
         try:
-            asked = self._kafka.offsets_for_times(dict.fromkeys(self._partitions.values(), time_ms))
-            found = await asyncio.wait_for(asked, ASK_DEADLINE_S)
+            found = await asyncio.wait_for(self._kafka.offsets_for_times(asked), ASK_DEADLINE_S)
         except (KafkaError, TimeoutError) as error:
             raise _explained(error) from error
-        return {
-            partition: self.ends[partition] if found[tp] is None else found[tp].offset
-            for partition, tp in self._partitions.items()
-        }
+        offsets = {partition: found.get(tp) for partition, tp in self._partitions.items()}
+        return {partition: self.ends[partition] if at is None else int(at.offset) for partition, at in offsets.items()}
 
     def events_before(self, targets: Mapping[Partition, int]) -> int:
         """How many are still to be read until all partitions are there; fewer, where the topic has gaps."""

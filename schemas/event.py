@@ -11,6 +11,7 @@ from typing import Annotated
 
 import msgspec
 
+from schemas.answered import Answered
 from schemas.caller import Caller, Direction
 from schemas.end_of_call import MAX_TIMESTAMP_S
 
@@ -53,7 +54,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The value of an event in `calls.prefetch` and `calls.ended`.
 
     Readers must expect `sealed` in the place of `body` one day. `recovered`: no webhook brought the body, it was asked
-    of the provider's API; `received_at` is when.
+    of the provider's API; `received_at` is when. `answered` is for `calls.prefetch` alone.
     """
 
     event_id: str
@@ -64,6 +65,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     direction: Direction
     decided_by: Annotated[str | None, msgspec.Meta(description=DECIDED_BY)] = None
     recovered: bool = False
+    answered: Answered | None = None
     body: msgspec.Raw
 
 

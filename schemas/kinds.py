@@ -78,7 +78,9 @@ KINDS = (
         about="A call has ended.",
         event_type=ENDED,
         key=CALLER_KEY,
-        value=shown(Envelope, "CallEnded", {"body": Body}, absent={"body"}, more={"sealed": SEALED}),
+        value=shown(
+            Envelope, "CallEnded", {"body": Body}, absent={"body"}, without={"answered"}, more={"sealed": SEALED}
+        ),
     ),
     Kind(
         name="WebhookRejected",

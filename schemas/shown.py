@@ -22,15 +22,18 @@ def shown(
     known: Mapping[str, Any] | None = None,
     *,
     absent: Collection[str] = (),
+    without: Collection[str] = (),
     more: Mapping[str, str] | None = None,
 ) -> type[msgspec.Struct]:
     """The struct under a name for readers: raw JSON has no schema of its own, but may have a `known` one.
 
-    `absent` may be absent one day, though we never write it so; `more` are members that may come, and what they are.
+    `absent` may be absent one day, though we never write it so; `without` are members that are never there; `more` are
+    members that may come, and what they are.
     """
     hints = {**get_type_hints(struct, include_extras=True), **(known or {})}
-    fields = [_field(field, hints[field.name], absent) for field in msgspec.structs.fields(struct)]
-    names = {field.name: field.encode_name for field in msgspec.structs.fields(struct)}
+    there = [field for field in msgspec.structs.fields(struct) if field.name not in without]
+    fields = [_field(field, hints[field.name], absent) for field in there]
+    names = {field.name: field.encode_name for field in there}
     for member, about in (more or {}).items():
         fields.append((member, Annotated[Any, msgspec.Meta(description=about)] | msgspec.UnsetType, msgspec.UNSET))
     return msgspec.defstruct(

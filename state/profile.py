@@ -31,6 +31,11 @@ class Profile(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     last_status: str | None
     last_agent: str | None
 
+    @property
+    def tells(self) -> bool:
+        """Whether anything is known of the caller: that a prefetch was seen must not change an answer."""
+        return bool(self.calls or self.facts)
+
 
 class ProfileRow(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     """The same bytes as a `Profile`, as the fold works on them: the two maps stay encoded."""

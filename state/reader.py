@@ -1,36 +1,13 @@
 """Profiles as the edge reads them, while another process writes them."""
 
-import contextlib
 from pathlib import Path
 
 import lmdb
-import msgspec
 
 from state.generations import Generations
-from state.layout import (
-    ABOUT_KEY,
-    DAMAGE_MARK,
-    DATA_FILE,
-    FORMAT_KEY,
-    META,
-    PROFILES,
-    About,
-    Damaged,
-    UnknownFormat,
-    check_format,
-    check_length,
-    positions_of,
-    unseal,
-)
+from state.layout import UnknownFormat
+from state.open_store import DAMAGE, FAILURES, OpenStore, Seen
 from state.profile import Profile
-
-# What a read can end with when the file is not what it should be, is gone, or the slots of readers are all taken.
-_FAILURES = (lmdb.Error, msgspec.DecodeError, ValueError, OSError, RecursionError, Damaged, UnknownFormat)
-
-_DAMAGE = (Damaged, msgspec.DecodeError, lmdb.CorruptedError, lmdb.PageNotFoundError)
-
-_decode = msgspec.msgpack.Decoder(Profile).decode
-_decode_about = msgspec.msgpack.Decoder(About).decode
 
 
 class ProfileReader:
@@ -43,12 +20,11 @@ class ProfileReader:
 
     def __init__(self, state_dir: Path) -> None:
         self._generations = Generations(state_dir)
-        self._store: _OpenStore | None = None
+        self._store: OpenStore | None = None
         self._serves = False
         self._failed = False
-        self.error: str | None = (
-            None  # why it is not available, or why it reads a generation that is not served any more
-        )
+        # Why it is not available, or why it reads a generation that is not served any more.
+        self.error: str | None = None
         self.refresh()
 
     @property
@@ -67,17 +43,23 @@ class ProfileReader:
 
     def get(self, caller_id: str) -> Profile | None:
         """None for a caller without calls and facts, too: that a prefetch was seen must not change an answer."""
+        return self.look_up(caller_id.encode(errors="replace"), 0)[0]
+
+    def look_up(self, caller: bytes, hash_: int) -> tuple[Profile | None, Seen | None]:
+        """The same, and how far the very state had come that said so; None without one.
+
+        `hash_` is the murmur2 of `caller`, which decides the partition.
+        """
         if not self._serves or self._store is None:
-            return None
-        key = caller_id.encode(errors="replace")
+            return None, None
         try:
-            profile = self._store.profile(key)
+            profile, seen = self._store.look_up(caller, hash_)
         except lmdb.BadValsizeError:
-            return None  # no key of a store: nobody has this id
-        except _FAILURES as error:
+            return None, None  # no key of a store: nobody has this id
+        except FAILURES as error:
             self._fail(error)
-            return None
-        return profile if profile is not None and (profile.calls or profile.facts) else None
+            return None, None
+        return profile if profile is not None and profile.tells else None, seen
 
     def refresh(self) -> None:
         """(Re)opens the store when it appeared, was replaced or failed. Cheap; call it about once a second."""
@@ -88,9 +70,11 @@ class ProfileReader:
             refused = self._take_up(path) if path is not None else None
             self._failed = False
             self._serves = self._store is not None and self._store.is_caught_up()
+            if self._store is not None:
+                self._store.count_partitions()
             missing = "the store has not caught up with the topics yet" if self._store else "there is no store yet"
             self.error = refused or (None if self._serves else missing)
-        except _FAILURES as error:
+        except FAILURES as error:
             self._fail(error)
             self.close()
 
@@ -98,7 +82,7 @@ class ProfileReader:
         """Catalogue's topic and partition -> the next offset that the store has not seen. Empty without a store."""
         try:
             return self._store.positions() if self._store else {}
-        except _FAILURES as error:
+        except FAILURES as error:
             self._fail(error)
             return {}
 
@@ -113,8 +97,8 @@ class ProfileReader:
         if self._store is not None and self._store.path == path:
             return None
         try:
-            store = _OpenStore(path)
-        except _FAILURES as error:
+            store = OpenStore(path)
+        except FAILURES as error:
             if self._store is None:
                 raise
             return f"{path.name} can't be read: {str(error) or repr(error)}"
@@ -129,7 +113,7 @@ class ProfileReader:
         self._serves = False
         self._failed = True
         self.error = str(error) or repr(error)
-        if self._store is not None and isinstance(error, _DAMAGE):
+        if self._store is not None and isinstance(error, DAMAGE):
             self._store.mark()
 
 
@@ -139,89 +123,10 @@ def answers(path: Path) -> bool:
     Raises `OSError` and `lmdb.Error` when that can't be said now.
     """
     try:
-        store = _OpenStore(path)
+        store = OpenStore(path)
         try:
             return store.is_caught_up()
         finally:
             store.close()
-    except (*_DAMAGE, UnknownFormat, lmdb.InvalidError, lmdb.VersionMismatchError):
+    except (*DAMAGE, UnknownFormat, lmdb.InvalidError, lmdb.VersionMismatchError):
         return False
-
-
-class _OpenStore:
-    """One generation. Its making and its reads raise `_FAILURES`."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file = _identity(path)
-        if (path / DAMAGE_MARK).exists():
-            raise Damaged("it was found damaged")
-        try:
-            self._open()
-        except _DAMAGE:
-            self.mark()
-            raise
-
-    def profile(self, key: bytes) -> Profile | None:
-        try:
-            return self._profile(key)
-        except lmdb.MapResizedError:
-            self._env.set_mapsize(0)  # as large as the writer has made it
-            return self._profile(key)
-
-    def is_caught_up(self) -> bool:
-        try:
-            about = self._about()
-        except lmdb.MapResizedError:
-            self._env.set_mapsize(0)
-            about = self._about()
-        return about is not None and about.caught_up
-
-    def positions(self) -> dict[tuple[str, int], int]:
-        with self._env.begin(db=self._meta) as tx:
-            return positions_of(tx.cursor())
-
-    def was_made_anew(self, path: Path) -> bool:
-        """Whether there is another file now in what should be the same place."""
-        return path == self.path and _identity(path) != self._file
-
-    def mark(self) -> None:
-        """Tells the builder that it is damaged."""
-        with contextlib.suppress(OSError):  # gone, or a read-only mount: then it is for the builder to find
-            if self._file == _identity(self.path):
-                (self.path / DAMAGE_MARK).touch()
-
-    def close(self) -> None:
-        with contextlib.suppress(lmdb.Error):  # it is given up anyway
-            self._env.close()
-
-    def _open(self) -> None:
-        # A spare transaction saves two allocations and a lock at each read.
-        self._env = lmdb.open(str(self.path), readonly=True, create=False, max_dbs=4, max_spare_txns=1, map_size=0)
-        try:
-            if self._file != _identity(self.path):
-                raise FileNotFoundError("the store was replaced while it was opened")
-            check_length(self._env, self.path)
-            self._profiles = self._env.open_db(PROFILES, create=False)
-            self._meta = self._env.open_db(META, create=False)
-            with self._env.begin(db=self._meta) as tx:
-                check_format(tx.get(FORMAT_KEY))
-        except BaseException:
-            self.close()
-            raise
-
-    def _profile(self, key: bytes) -> Profile | None:
-        with self._env.begin(db=self._profiles, buffers=True) as tx:
-            sealed = tx.get(key)
-            return None if sealed is None else _decode(unseal(key, sealed))
-
-    def _about(self) -> About | None:
-        with self._env.begin(db=self._meta) as tx:
-            stored = tx.get(ABOUT_KEY)
-            return None if stored is None else _decode_about(unseal(ABOUT_KEY, stored))
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    """Of the data file. Raises `FileNotFoundError`."""
-    found = (path / DATA_FILE).stat()
-    return found.st_dev, found.st_ino

@@ -27,6 +27,7 @@ KEPT = sorted((Contract(folder) for folder in HERE.glob("v*") if folder.is_dir()
 
 # What is another one with each run: where the test's sounds are served from, and what the consumers' own clock said.
 _RUN_BY_RUN = {
+    "calls.prefetch": (("value", "answered"),),  # it has the time that it took
     "recordings.stored": [("headers", "ce_id"), ("value", "event_id"), ("value", "source_event_id")],
     "dead-letters.billing": [
         ("headers", "dead_letter_offset"),

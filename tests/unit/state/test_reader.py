@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from state.fold import Slice
 from state.generations import Generations
 from state.layout import DAMAGE_MARK, DATA_FILE, STORE_FORMAT, About
+from state.open_store import Seen
 from state.reader import ProfileReader
 from state.store import ProfileStore
 from tests.unit.state.events import Event, ended, fact, prefetched, slices_of
@@ -27,6 +29,16 @@ def fold_in(state_dir: Path, log: Sequence[Event], at: int, caught_up: bool, ane
     store.close()
     generations.swap(path)
     generations.prune()
+
+
+def fold_partitions(state_dir: Path) -> None:
+    generations = Generations(state_dir)
+    store = ProfileStore(path := generations.begin())
+    store.fold([Slice("calls.ended", number, 100 + number, ()) for number in range(3)])
+    store.fold([Slice("callers.facts", number, 200 + number, ()) for number in range(2)])
+    store.set_about(About("cluster/", True, 1))
+    store.close()
+    generations.swap(path)
 
 
 @pytest.fixture
@@ -203,3 +215,26 @@ def test_garbage_is_refused(reader: ProfileReader, write: Write, tmp_path: Path)
     (tmp_path / "g1-v2" / DATA_FILE).write_bytes(b"no database" * 10_000)
     reader.refresh()
     assert (reader.available, reader.get("ann")) == (False, None)
+
+
+def test_a_look_says_how_far_the_very_state_had_come(reader: ProfileReader, write: Write) -> None:
+    assert reader.look_up(b"ann", 7) == (None, None)
+    write(ended("s", "ann"), fact("ann", "vip", True))
+    reader.refresh()
+    ann, seen = reader.look_up(b"ann", 7)
+    assert (ann and ann.calls, seen) == (1, Seen(2, 2))
+    write(ended("s2", "ann"), at=2)
+    ann, seen = reader.look_up(b"ann", 7)  # not refreshed since
+    assert (ann and ann.calls, seen) == (2, Seen(3, 2))
+    assert reader.look_up(b"bob", 8) == (None, Seen(3, 2))
+
+
+def test_a_look_takes_the_position_of_the_callers_own_partition(reader: ProfileReader, tmp_path: Path) -> None:
+    child = multiprocessing.get_context("spawn").Process(target=fold_partitions, args=(tmp_path,))
+    child.start()
+    child.join()
+    reader.refresh()
+    # The sign bit does not count; three partitions of the one topic, two of the other.
+    assert reader.look_up(b"ann", 5)[1] == Seen(102, 201)
+    assert reader.look_up(b"ann", 5 | 0x80000000)[1] == Seen(102, 201)
+    assert reader.look_up(b"ann", 6)[1] == Seen(100, 200)
