@@ -15,7 +15,7 @@ from consumers.profiles import ProfileBuilder
 from runtime.kafka import make_producer, start_within, stop_within
 from runtime.settings import Settings
 from schemas.topics import CALLS_ENDED
-from state.fold import Slice
+from state.fold import FOLD_VERSION, Slice
 from state.generations import Generations
 from state.layout import DATA_FILE, About
 from state.reader import ProfileReader
@@ -103,9 +103,11 @@ async def test_deleted_store_comes_back_the_same_under_a_running_builder(setting
     async with building(settings) as builder:
         await eventually(lambda: seen(builder) == 200)
         shutil.rmtree(served(settings))
-        await eventually(lambda: (settings.state_dir / "g2-v2" / DATA_FILE).exists() and seen(builder) == 200)
+        await eventually(
+            lambda: (settings.state_dir / f"g2-v{FOLD_VERSION}" / DATA_FILE).exists() and seen(builder) == 200
+        )
         await eventually(lambda: builder.health().reasons["store"] == "folding")
-    assert served(settings).name == "g2-v2"
+    assert served(settings).name == f"g2-v{FOLD_VERSION}"
     first = dump_of(settings)
     shutil.rmtree(settings.state_dir)
     async with building(settings) as builder:
@@ -151,7 +153,7 @@ async def test_store_lacks_what_retention_took_and_goes_on(settings: Settings) -
     await forget(settings, keep=5)
     async with building(settings) as builder:
         await eventually(lambda: seen(builder) == 400)
-    assert served(settings).name == "g1-v2"
+    assert served(settings).name == f"g1-v{FOLD_VERSION}"
     after = {key for database, key, _ in dump_of(settings) if database == "sessions"}
     assert before < after
 
@@ -165,7 +167,7 @@ async def test_store_is_built_anew_from_topics_that_may_forget(settings: Setting
     await forget(settings, keep=5)
     async with building(settings) as builder:
         await eventually(lambda: seen(builder) == 400)
-    assert served(settings).name == "g2-v2"
+    assert served(settings).name == f"g2-v{FOLD_VERSION}"
     assert dump_of(settings) == await folded_afresh(settings, tmp_path / "afresh")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from runtime.settings import Settings
+from state.fold import FOLD_VERSION
 from state.generations import Generations
 from state.layout import DAMAGE_MARK, DATA_FILE
 from state.reader import ProfileReader
@@ -34,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("topics")
 EARLY_CALLS = 5
 
 # As a later version might be: it has other rules, so its profiles are others.
-NEXT_VERSION = "import state.fold, state.events; state.fold.FOLD_VERSION = 3; state.events.MAX_METADATA_BYTES = 1"
+NEXT_VERSION = "import state.fold, state.events; state.fold.FOLD_VERSION += 1; state.events.MAX_METADATA_BYTES = 1"
 
 
 def calls_of_ann(first: int, number: int) -> list[Event]:
@@ -88,13 +89,13 @@ async def test_no_answer_is_missing_and_none_goes_back(settings: Settings, tmp_p
     code, said, complained = await rebuilding
     assert code == 0, complained
     result = json.loads(said)
-    assert (result["generation"], result["resumed"]) == ("g2-v2", False)
+    assert (result["generation"], result["resumed"]) == (f"g2-v{FOLD_VERSION}", False)
     assert result["events"] >= 6000
     assert watch.unavailable == 0
     assert watch.calls[0] >= EARLY_CALLS
     assert watch.calls == sorted(watch.calls)
-    assert watch.generations == ["g1-v2", "g2-v2"]
-    assert [path.name for path in settings.state_dir.iterdir() if path.is_dir()] == ["g2-v2"]
+    assert watch.generations == [f"g1-v{FOLD_VERSION}", f"g2-v{FOLD_VERSION}"]
+    assert [path.name for path in settings.state_dir.iterdir() if path.is_dir()] == [f"g2-v{FOLD_VERSION}"]
     assert dump_of(settings) == await folded_afresh(settings, tmp_path / "afresh")
 
 
@@ -102,7 +103,7 @@ async def test_killed_rebuild_goes_on_where_it_was(settings: Settings, tmp_path:
     await filled(settings, 6000)
     async with building(settings) as builder:
         await eventually(lambda: seen(builder) == 6000 + EARLY_CALLS)
-    unfinished = settings.state_dir / "g2-v2" / DATA_FILE
+    unfinished = settings.state_dir / f"g2-v{FOLD_VERSION}" / DATA_FILE
     async with watching(settings) as watch:
         for delay in (0.0, 0.02, 0.1, 0.3):
             process = await ringlog(settings, "state", "rebuild")
@@ -111,13 +112,17 @@ async def test_killed_rebuild_goes_on_where_it_was(settings: Settings, tmp_path:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.communicate()
-            assert served(settings).name in ("g1-v2", "g2-v2")
-            if served(settings).name == "g2-v2":
+            assert served(settings).name in (f"g1-v{FOLD_VERSION}", f"g2-v{FOLD_VERSION}")
+            if served(settings).name == f"g2-v{FOLD_VERSION}":
                 break
         else:
             code, said, complained = await rebuilt(settings, "--json")
-            assert (code, json.loads(said)["generation"], json.loads(said)["resumed"]) == (0, "g2-v2", True), complained
-        await eventually(lambda: watch.generations[-1] == "g2-v2")
+            assert (code, json.loads(said)["generation"], json.loads(said)["resumed"]) == (
+                0,
+                f"g2-v{FOLD_VERSION}",
+                True,
+            ), complained
+        await eventually(lambda: watch.generations[-1] == f"g2-v{FOLD_VERSION}")
     assert watch.unavailable == 0
     assert set(watch.calls) == {EARLY_CALLS}
     assert dump_of(settings) == await folded_afresh(settings, tmp_path / "afresh")
@@ -132,10 +137,10 @@ async def test_builder_takes_over_what_a_killed_rebuild_had_finished(settings: S
         await eventually(lambda: Generations(settings.state_dir).offered() is not None)
         process.kill()
         await process.communicate()
-        assert served(settings).name == "g1-v2"
+        assert served(settings).name == f"g1-v{FOLD_VERSION}"
         await send(settings, *calls_of_ann(EARLY_CALLS, 1))
         running.send_signal(signal.SIGCONT)
-        await eventually(lambda: watch.generations[-1] == "g2-v2" and watch.calls[-1] == EARLY_CALLS + 1)
+        await eventually(lambda: watch.generations[-1] == f"g2-v{FOLD_VERSION}" and watch.calls[-1] == EARLY_CALLS + 1)
     assert watch.unavailable == 0
     assert watch.calls == sorted(watch.calls)
 
@@ -151,7 +156,7 @@ async def test_offer_that_is_of_no_use_is_given_up_and_the_old_one_folded_on(set
         await eventually(lambda: not path.exists())
         await send(settings, *calls_of_ann(EARLY_CALLS, 3))
         await eventually(lambda: seen(running) == 100 + EARLY_CALLS + 3)
-    assert served(settings).name == "g1-v2"
+    assert served(settings).name == f"g1-v{FOLD_VERSION}"
 
 
 async def test_second_rebuild_is_told_of_the_first(settings: Settings) -> None:
@@ -163,7 +168,7 @@ async def test_second_rebuild_is_told_of_the_first(settings: Settings) -> None:
     assert "builds a new generation" in complained
     code, said, complained = await rebuilt(settings)
     assert code == 0, complained
-    assert said.startswith("g1-v2 is served: ")
+    assert said.startswith(f"g1-v{FOLD_VERSION} is served: ")
     assert f"{10 + EARLY_CALLS:,} events were folded" in said
 
 
@@ -177,14 +182,16 @@ async def test_other_rules_make_a_generation_of_their_own_and_the_old_one_answer
         nowhere = settings.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:1"})
         async with builder(nowhere, NEXT_VERSION):
             await asyncio.sleep(2)
-        assert watch.generations == ["g1-v2"]
+        assert watch.generations == [f"g1-v{FOLD_VERSION}"]
         async with builder(settings, NEXT_VERSION):
-            await eventually(lambda: watch.generations == ["g1-v2", "g2-v3"])
+            await eventually(lambda: watch.generations == [f"g1-v{FOLD_VERSION}", f"g2-v{FOLD_VERSION + 1}"])
             await send(settings, *calls_of_ann(EARLY_CALLS, 1))
             await eventually(lambda: watch.calls[-1] == EARLY_CALLS + 1)
         assert watch.metadata == [{"from": "ann"}, {}]
         async with builder(settings):  # and back: an older version follows its own rules again
-            await eventually(lambda: watch.generations == ["g1-v2", "g2-v3", "g3-v2"])
+            await eventually(
+                lambda: watch.generations == [f"g1-v{FOLD_VERSION}", f"g2-v{FOLD_VERSION + 1}", f"g3-v{FOLD_VERSION}"]
+            )
     assert watch.unavailable == 0
     assert watch.calls == sorted(watch.calls)
     assert watch.metadata == [{"from": "ann"}, {}, {"from": "ann"}]
@@ -198,7 +205,7 @@ async def test_damaged_store_is_replaced_and_nothing_of_it_is_answered(settings:
         spoilt = file.read_bytes().replace(b"agent-1", b"agent-9")
         with file.open("r+b") as same:  # the file that is mapped, not another one of its name
             same.write(spoilt)
-        await eventually(lambda: watch.generations[-1] == "g2-v2" and watch.reader.available)
+        await eventually(lambda: watch.generations[-1] == f"g2-v{FOLD_VERSION}" and watch.reader.available)
     assert set(watch.calls) == {EARLY_CALLS}
     assert watch.unavailable > 0
     assert not (served(settings) / DAMAGE_MARK).exists()
@@ -214,10 +221,10 @@ async def test_rebuild_that_would_forget_is_refused_unless_told(settings: Settin
     assert (code, said) == (1, "")
     assert "A new generation would know less than the topics once said: calls.ended/0 begins at " in complained
     assert "With --forgetful it is built from what there is." in complained
-    assert [path.name for path in settings.state_dir.iterdir() if path.is_dir()] == ["g1-v2"]
+    assert [path.name for path in settings.state_dir.iterdir() if path.is_dir()] == [f"g1-v{FOLD_VERSION}"]
     code, said, complained = await rebuilt(settings, "--forgetful")
     assert code == 0, complained
-    assert said.startswith("g2-v2 is served: ")
+    assert said.startswith(f"g2-v{FOLD_VERSION} is served: ")
     assert dump_of(settings) == await folded_afresh(settings, tmp_path / "afresh")
 
 
@@ -226,14 +233,14 @@ async def test_what_only_an_old_generation_knows_is_served_on_until_somebody_dec
     async with building(settings) as first:
         await eventually(lambda: seen(first) == 300 + EARLY_CALLS)
     await forget(settings, keep=20)
-    old = settings.state_dir / "g1-v1"  # as if other rules had made it
+    old = settings.state_dir / f"g1-v{FOLD_VERSION - 1}"  # as if other rules had made it
     served(settings).rename(old)
     Generations(settings.state_dir).swap(old)
     async with building(settings) as second:
         await eventually(lambda: "is not folded on" in second.health().reasons["store"])
         health = second.health()
         assert (health.ready, health.reasons["stale"]) == (True, True)
-        assert "g1-v1 follows the rules of fold version 1" in health.reasons["store"]
+        assert f"g1-v{FOLD_VERSION - 1} follows the rules of fold version {FOLD_VERSION - 1}" in health.reasons["store"]
         assert "events before it are gone from the topic" in health.reasons["store"]
         assert served(settings) == old
         with contextlib.closing(ProfileReader(settings.state_dir)) as reader:
@@ -242,10 +249,10 @@ async def test_what_only_an_old_generation_knows_is_served_on_until_somebody_dec
             assert (ann.calls, reader.is_old) == (EARLY_CALLS, True)
         code, said, complained = await rebuilt(settings, "--forgetful")
         assert code == 0, complained
-        assert said.startswith("g2-v2 is served: ")
+        assert said.startswith(f"g2-v{FOLD_VERSION} is served: ")
         await eventually(lambda: second.health().reasons["store"] == "folding")
         assert not second.health().reasons["stale"]
-    assert served(settings).name == "g2-v2"
+    assert served(settings).name == f"g2-v{FOLD_VERSION}"
 
 
 async def test_damaged_rebuild_is_begun_again(settings: Settings, tmp_path: Path) -> None:
@@ -254,5 +261,5 @@ async def test_damaged_rebuild_is_begun_again(settings: Settings, tmp_path: Path
     (unfinished / DATA_FILE).write_bytes(b"no database" * 10_000)
     async with building(settings) as builder:
         await eventually(lambda: seen(builder) == 50 + EARLY_CALLS)
-    assert served(settings).name == "g1-v2"
+    assert served(settings).name == f"g1-v{FOLD_VERSION}"
     assert dump_of(settings) == await folded_afresh(settings, tmp_path / "afresh")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from state.fold import Slice
+from state.fold import FOLD_VERSION, Slice
 from state.generations import Generations
 from state.layout import DAMAGE_MARK, DATA_FILE, STORE_FORMAT, About
 from state.open_store import Seen
@@ -109,11 +109,11 @@ def test_prefetches_alone_make_nobody_known(reader: ProfileReader, write: Write)
 def test_another_generation_is_read_when_it_is_served(reader: ProfileReader, write: Write) -> None:
     write(ended("s", "ann"))
     reader.refresh()
-    assert reader.generation == "g1-v2"
+    assert reader.generation == f"g1-v{FOLD_VERSION}"
     write(ended("s", "bob"), anew=True)
     assert calls_of(reader, "ann") == 1  # its files are removed, and read until somebody looks
     reader.refresh()
-    assert (calls_of(reader, "ann"), calls_of(reader, "bob"), reader.generation) == (None, 1, "g2-v2")
+    assert (calls_of(reader, "ann"), calls_of(reader, "bob"), reader.generation) == (None, 1, f"g2-v{FOLD_VERSION}")
 
 
 def test_generation_that_has_not_caught_up_does_not_replace_one_that_has(reader: ProfileReader, write: Write) -> None:
@@ -122,7 +122,7 @@ def test_generation_that_has_not_caught_up_does_not_replace_one_that_has(reader:
     write(anew=True, caught_up=False)
     reader.refresh()
     assert (reader.available, calls_of(reader, "ann")) == (True, 1)
-    assert reader.error == "g2-v2 has not caught up with the topics yet"
+    assert reader.error == f"g2-v{FOLD_VERSION} has not caught up with the topics yet"
     write(ended("s", "bob"))
     reader.refresh()
     assert (calls_of(reader, "ann"), calls_of(reader, "bob"), reader.error) == (None, 1, None)
@@ -134,10 +134,10 @@ def test_unreadable_generation_does_not_replace_the_one_that_is_read(
     write(ended("s", "ann"))
     reader.refresh()
     write(ended("s", "bob"), anew=True)
-    (tmp_path / "g2-v2" / DATA_FILE).write_bytes(b"no database" * 10_000)
+    (tmp_path / f"g2-v{FOLD_VERSION}" / DATA_FILE).write_bytes(b"no database" * 10_000)
     reader.refresh()
-    assert (reader.available, calls_of(reader, "ann"), reader.generation) == (True, 1, "g1-v2")
-    assert str(reader.error).startswith("g2-v2 can't be read")
+    assert (reader.available, calls_of(reader, "ann"), reader.generation) == (True, 1, f"g1-v{FOLD_VERSION}")
+    assert str(reader.error).startswith(f"g2-v{FOLD_VERSION} can't be read")
 
 
 def test_unknown_format_is_refused(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,21 +146,21 @@ def test_unknown_format_is_refused(write: Write, tmp_path: Path, monkeypatch: py
     reader = ProfileReader(tmp_path)
     assert (reader.available, reader.get("ann")) == (False, None)
     assert reader.error == f"its format is {STORE_FORMAT}, and this version of ringlog reads format {STORE_FORMAT + 1}"
-    assert not (tmp_path / "g1-v2" / DAMAGE_MARK).exists()
+    assert not (tmp_path / f"g1-v{FOLD_VERSION}" / DAMAGE_MARK).exists()
     reader.close()
 
 
 def test_store_of_other_rules_is_read_and_called_old(reader: ProfileReader, write: Write, tmp_path: Path) -> None:
     write(ended("s", "ann"))
-    (tmp_path / "g1-v2").rename(tmp_path / "g1-v1")
-    Generations(tmp_path).swap(tmp_path / "g1-v1")
+    (tmp_path / f"g1-v{FOLD_VERSION}").rename(tmp_path / f"g1-v{FOLD_VERSION - 1}")
+    Generations(tmp_path).swap(tmp_path / f"g1-v{FOLD_VERSION - 1}")
     reader.refresh()
     assert (reader.available, calls_of(reader, "ann"), reader.is_old) == (True, 1, True)
 
 
 def test_store_that_was_found_damaged_is_not_read(reader: ProfileReader, write: Write, tmp_path: Path) -> None:
     write(ended("s", "ann"))
-    (tmp_path / "g1-v2" / DAMAGE_MARK).touch()
+    (tmp_path / f"g1-v{FOLD_VERSION}" / DAMAGE_MARK).touch()
     reader.refresh()
     assert (reader.available, reader.get("ann")) == (False, None)
 
@@ -168,7 +168,7 @@ def test_store_that_was_found_damaged_is_not_read(reader: ProfileReader, write: 
 def test_deleted_store_is_not_available(reader: ProfileReader, write: Write, tmp_path: Path) -> None:
     write(ended("s", "ann"))
     reader.refresh()
-    shutil.rmtree(tmp_path / "g1-v2")
+    shutil.rmtree(tmp_path / f"g1-v{FOLD_VERSION}")
     reader.refresh()
     assert (reader.available, reader.get("ann"), reader.positions()) == (False, None, {})
     write(ended("s", "ann"))
@@ -191,7 +191,7 @@ def test_spoilt_profile_is_not_served_and_the_builder_is_told(
     reader: ProfileReader, write: Write, tmp_path: Path
 ) -> None:
     write(ended("s", "ann", agent="agent-7"), ended("s2", "bob", agent="agent-8"))
-    file = tmp_path / "g1-v2" / DATA_FILE
+    file = tmp_path / f"g1-v{FOLD_VERSION}" / DATA_FILE
     file.write_bytes(file.read_bytes().replace(b"agent-7", b"agent-9"))
     reader.refresh()
     assert reader.get("ann") is None
@@ -204,7 +204,7 @@ def test_spoilt_profile_is_not_served_and_the_builder_is_told(
 
 def test_cut_off_file_is_refused(reader: ProfileReader, write: Write, tmp_path: Path) -> None:
     write(*(ended(f"s{n}", f"caller-{n}", metadata={"text": "x" * 3000}) for n in range(2000)))
-    file = tmp_path / "g1-v2" / DATA_FILE
+    file = tmp_path / f"g1-v{FOLD_VERSION}" / DATA_FILE
     os.truncate(file, file.stat().st_size // 4)
     reader.refresh()
     assert (reader.available, reader.get("caller-1999")) == (False, None)
@@ -212,7 +212,7 @@ def test_cut_off_file_is_refused(reader: ProfileReader, write: Write, tmp_path: 
 
 def test_garbage_is_refused(reader: ProfileReader, write: Write, tmp_path: Path) -> None:
     write(ended("s", "ann"))
-    (tmp_path / "g1-v2" / DATA_FILE).write_bytes(b"no database" * 10_000)
+    (tmp_path / f"g1-v{FOLD_VERSION}" / DATA_FILE).write_bytes(b"no database" * 10_000)
     reader.refresh()
     assert (reader.available, reader.get("ann")) == (False, None)
 
