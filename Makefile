@@ -6,11 +6,15 @@ BIN := $(VENV)/bin
 # Not compiled beforehand: of ninety packages a process needs a few, and Python compiles those when it first loads them.
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 
-# Test equipment that is no part of the project: a Docker engine and images, where a machine has none.
+IMAGE ?= ringlog:dev
+
+# Test equipment that is no part of the project: a Docker engine and images, and a Kubernetes, where a machine has none.
 TESTBED ?= ../shared/testbed/docker
+TESTBED_NODE ?= ../shared/testbed/kubernetes/node
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check format bench bench-journal bench-books bench-memory bench-recordings bench-replay lock clean
+.PHONY: help run test test-all test-kubernetes check format image env chart-readme lock clean
+.PHONY: bench bench-journal bench-books bench-memory bench-rebuild bench-recordings bench-replay
 
 help: ## What can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -28,24 +32,51 @@ run: $(VENV)/installed ## Everything on this machine: Kafka, the service, the co
 	@exec $(BIN)/ringlog up
 
 test: $(VENV)/installed ## The tests, against a real broker and a real PostgreSQL; needs only Python
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not containers and not slow and not s3" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not containers and not slow and not s3 and not helm and not kubernetes" $(PYTEST_ARGS)
 
 # The equipment is copied because read-only files would be read-only inside of the images, too.
-test-all: $(VENV)/installed ## What `make test` leaves out: containers, S3, long faults
+# A node of Kubernetes is built from sources the first time, ten to twenty minutes of two cores: beside the other tests, and
+# after them whenever they want a core.
+test-all: $(VENV)/installed ## What `make test` leaves out: containers, S3, long faults, Kubernetes
 	@set -e; \
 	if [ -d $(TESTBED) ]; then \
-		tools=$$(mktemp -d); cp -r $(TESTBED)/. $$tools; chmod -R u+w $$tools; \
+		tools=$$(mktemp -d); cp -r $(TESTBED)/. $$tools; chmod -R u+w $$tools; trap 'rm -rf "$$tools"' EXIT; \
 		export DOCKER_HOST="$$($$tools/ensure-docker)"; \
+		$$tools/base-images python:3.13-slim >/dev/null; \
 		$$tools/kafka-image >/dev/null; $$tools/postgres-image >/dev/null; $$tools/s3-image >/dev/null; \
-		export TESTBED="$$tools"; trap 'rm -rf "$$tools"' EXIT; \
+		export TESTBED="$$tools"; \
+	fi; \
+	if [ -x $(TESTBED_NODE) ]; then \
+		export RINGLOG_TEST_NODE=$(abspath $(TESTBED_NODE)); \
+		NICE="nice -n 19" $$RINGLOG_TEST_NODE build & \
 	fi; \
 	$(BIN)/python -m pytest -m "slow or s3" $(PYTEST_ARGS); \
-	RINGLOG_TEST_SOURCE=containers $(BIN)/python -m pytest tests/integration tests/containers $(PYTEST_ARGS)
+	RINGLOG_TEST_SOURCE=containers $(BIN)/python -m pytest tests/integration tests/containers $(PYTEST_ARGS); \
+	wait $$!; \
+	$(MAKE) test-kubernetes
+
+test-kubernetes: $(VENV)/installed ## The chart: rendered by Helm, and on the cluster that KUBECONFIG names, or a node of the test equipment
+	@set -e; \
+	if [ -x $(TESTBED_NODE) ]; then \
+		export RINGLOG_TEST_NODE=$(abspath $(TESTBED_NODE)); \
+		$$RINGLOG_TEST_NODE status >/dev/null 2>&1 || trap '$$RINGLOG_TEST_NODE down' EXIT; \
+	fi; \
+	$(BIN)/python -m pytest -m "helm or kubernetes" tests/helm $(PYTEST_ARGS)
 
 check: $(VENV)/installed ## Format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+image: ## The container image, as ringlog:dev; IMAGE=name:tag names it otherwise
+	docker build -t $(IMAGE) --build-arg VERSION=$(lastword $(subst :, ,$(IMAGE))) \
+		--build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) .
+
+chart-readme: ## The table of values in the chart's README, from the comments of values.yaml
+	@$(PYTHON) helm/values_table.py
+
+env: ## The secrets of compose.yaml, new ones in .env, unless it is there
+	@$(PYTHON) image/new_env.py
 
 format: $(VENV)/installed
 	$(BIN)/ruff format .
@@ -62,6 +93,9 @@ bench-books: $(VENV)/installed ## Billing and transcripts on PostgreSQL, against
 
 bench-memory: $(VENV)/installed ## The memory of a consumer over a million events
 	$(BIN)/python -m bench.memory
+
+bench-rebuild: $(VENV)/installed ## Prefetches beside a rebuild of the state, and what a rebuild needs
+	$(BIN)/python -m bench.rebuild
 
 bench-recordings: $(VENV)/installed ## Fifty downloads at once, against a bare download of the same sounds
 	$(BIN)/python -m bench.recordings

@@ -1,9 +1,10 @@
 """The settings of a command: the environment, and for what it doesn't say, the ringlog that runs here."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -16,6 +17,12 @@ from runtime.settings import Settings, SettingsError, load_settings, unknown_var
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130  # as shells count it
+
+# Between tries of what is waited for. A job of a cluster that waits longer would delay what waits for it.
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 8.0
+
+T = TypeVar("T")
 
 out = Console()
 err = Console(stderr=True)
@@ -39,6 +46,18 @@ def begin(process: str, **overrides: Any) -> Settings:
     return settings
 
 
+def join(process: str) -> Settings:
+    """As `begin`, for a process that `ringlog up` doesn't start: without a Kafka it joins what runs here.
+
+    Its health and metrics are on a free port then, unless one is given. Raises `SettingsError`.
+    """
+    settings = load_settings()
+    if settings.kafka_bootstrap_servers:
+        return begin(process)
+    known = _known(settings.data_dir) | {"ops_port": 0}
+    return begin(process, **{name: value for name, value in known.items() if name not in settings.model_fields_set})
+
+
 def _known(data_dir: Path) -> dict[str, Any]:
     """What an earlier or a running `ringlog up` left in the data directory. Raises `SettingsError`."""
     with suppress(NotRunning):  # then the secrets of an earlier run must do
@@ -59,6 +78,20 @@ def _known(data_dir: Path) -> dict[str, Any]:
 def complain(sentence: str) -> None:
     """On one line, however narrow the terminal: it may be searched for, or be read by a program."""
     err.print(sentence, style="red", highlight=False, markup=False, soft_wrap=True)
+
+
+def patiently(attempt: Callable[[], T], *, wait: bool) -> T:
+    """What `attempt` returns. With `wait` what is away is waited for, however long; else its error is raised."""
+    pause_s = _FIRST_PAUSE_S
+    while True:
+        try:
+            return attempt()
+        except ConnectionError as error:
+            if not wait:
+                raise
+            complain(f"{error} Trying again in {pause_s:g} s.")
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
 @contextmanager

@@ -20,10 +20,12 @@ VERBS = (
     "transcripts",
     "recordings",
     "dead-letters",
+    "replay",
     "reconcile",
     "schemas",
     "migrate",
     "simulate",
+    "check",
 )
 
 

@@ -5,12 +5,15 @@ from typing import Annotated
 import msgspec
 import typer
 
-from cli.context import explained, load, out
+from cli.context import explained, load, out, patiently
 from consumers import database
 from schemas.redaction import redact_url
 
 
-def migrate(json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False) -> None:
+def migrate(
+    wait: Annotated[bool, typer.Option("--wait", help="While the database is away, try again.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
     """Create the tables, or bring them up to date; the consumers wait for it. Safe to run again and side by side.
 
     Example:
@@ -19,7 +22,7 @@ def migrate(json: Annotated[bool, typer.Option("--json", help="Print JSON for pr
     """
     with explained():
         settings = load()
-        database.migrate(settings)
+        patiently(lambda: database.migrate(settings), wait=wait)
     place = redact_url(settings.database)
     if json:
         typer.echo(msgspec.json.encode({"database": place}))

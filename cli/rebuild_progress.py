@@ -58,10 +58,7 @@ class RebuildProgress:
             self._line(folding.generation, passed, total)
 
     def say(self, sentence: str) -> None:
-        if not err.is_terminal:
-            err.print(sentence, highlight=False, soft_wrap=True)
-        elif self._bar.tasks:
-            self._bar.update(self._bar.tasks[0].id, description=sentence)
+        err.print(sentence, highlight=False, soft_wrap=True)
 
     def _line(self, name: str, passed: int, total: int) -> None:
         now = time.monotonic()

@@ -9,7 +9,7 @@ _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _SPAN = re.compile(r"([0-9]{1,6})([smhd])")
 
 
-def since_us(said: str | None, now_us: int) -> int | None:
+def since_us(said: str | None, now_us: int, option: str = "--since") -> int | None:
     """In microseconds since the epoch; a date without a zone is in UTC. Raises `SettingsError` with a sentence."""
     if said is None:
         return None
@@ -19,7 +19,8 @@ def since_us(said: str | None, now_us: int) -> int | None:
         time = datetime.fromisoformat(said)
         return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1_000_000)
     except (ValueError, OverflowError):
-        raise SettingsError(f"--since is wrong: {said!r} is no time; write 30m, 2h, 3d, or 2026-01-31T09:30.") from None
+        sentence = f"{option} is wrong: {said!r} is no time; write 30m, 2h, 3d, or 2026-01-31T09:30."
+        raise SettingsError(sentence) from None
 
 
 def seconds_of(said: str, option: str) -> float:

@@ -72,6 +72,7 @@ def rebuild(
 
 def _rebuild(settings: Settings, forgetful: bool) -> Result | None:
     """None when it was stopped."""
+    settings.bootstrap_servers  # noqa: B018 - says at once that it is missing
     os.nice(NICENESS)
     generations = Generations(settings.state_dir)
     started = time.monotonic()

@@ -1,5 +1,7 @@
 """Events that a consumer could not handle: kept whole, with the reason, while the partition goes on."""
 
+import asyncio
+
 import msgspec
 
 from consumers.database import clean_text
@@ -17,11 +19,14 @@ MAX_MESSAGE_BYTES = 1024
 
 
 class DeadLetters:
+    """`one_at_a_time` is held by who gives an event up: two lanes must not both give up the last one that may be."""
+
     def __init__(self, settings: Settings, consumer: str, publisher: Publisher, clock: Clock) -> None:
         self._consumer = consumer
         self._topic = dead_letters(consumer).named(settings.topic_prefix)
         self._publisher = publisher
         self._clock = clock
+        self.one_at_a_time = asyncio.Lock()
 
     async def publish(self, record: Record, error: BaseException) -> Letter | BaseException:
         """The letter, when Kafka has acknowledged it, or what went wrong: then the record's partition must wait."""

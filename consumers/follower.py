@@ -1,7 +1,7 @@
 """Reads every partition of some topics, without a group: each process that builds state for itself reads them all."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -15,11 +15,18 @@ from state.fold import Message, Slice
 Partition = tuple[str, int]  # of a topic as the catalogue names it
 Offsets = dict[Partition, int]
 
-_Found = dict[TopicPartition, Sequence[Message]]
+_Found = dict[TopicPartition, list[Message]]
 
 # One transaction and one fsync a batch. Keys are hashes, so each event changes a page of its own somewhere in the file:
-# the more events share a transaction, the more share a page. Small enough for a second, and for memory.
+# the more events share a transaction, the more share a page. Small enough for a second.
 BATCH_RECORDS = 20_000
+
+# Of values, for memory: what a fetch of compressed records unfolds to is bounded by nothing else.
+BATCH_BYTES = 32 * 1024 * 1024
+
+# Asked for at a time, so that a batch may end between them: few at first, and twice as many while they are small.
+FIRST_PART_RECORDS = 50
+PART_RECORDS = 1_000
 POLL_S = 0.25  # how long a stop may go unnoticed
 
 ASK_DEADLINE_S = 10.0  # for the offsets at which partitions begin and end
@@ -76,26 +83,49 @@ class Follower:
             self.ends = await self._ends_now()
 
     def start(self, positions: Mapping[Partition, int]) -> None:
-        """From the positions, and from the beginning where there is none. Once."""
+        """From the positions, and from the beginning where there is none."""
+        self._forget_ahead()
         for tp, partition in self._partitions.items():
             self._consumer.seek(tp, positions.get(partition, self.starts[partition]))
         self._progress_at = self._now_s()
 
+    def only(self, partitions: Collection[Partition]) -> None:
+        """From now on `poll` brings what these have, and of the others at most what was read ahead."""
+        wanted = [tp for tp, partition in self._partitions.items() if partition in partitions]
+        self._consumer.pause(*(tp for tp in self._partitions if tp not in wanted))
+        self._consumer.resume(*wanted)
+
+    async def positions(self) -> Offsets:
+        """Up to where `poll` has given everything. By the client's own position, which also passes what brings no
+        message: records that were compacted away, marks of transactions."""
+        ahead = await self._ahead if self._ahead else {}
+        return {
+            partition: int(ahead[tp][0].offset if tp in ahead else await self._consumer.position(tp))
+            for tp, partition in self._partitions.items()
+        }
+
     async def poll(self) -> list[Slice]:
-        """What has come, at most `BATCH_RECORDS`; empty after `POLL_S`. While there is more, the next is read
-        meanwhile: a disk that is waited for is no reason not to read."""
-        found = await (self._ahead or self._getmany())
-        self._ahead = asyncio.create_task(self._getmany()) if found else None
+        """What has come, at most `BATCH_RECORDS` and hardly more than `BATCH_BYTES`; empty after `POLL_S`.
+
+        While there is more, the next is read meanwhile: a disk that is waited for is no reason not to read.
+        """
+        found = await (self._ahead or self._read())
+        self._ahead = asyncio.create_task(self._read()) if found else None
         return [
             Slice(*self._partitions[tp], next_offset=messages[-1].offset + 1, messages=messages)
             for tp, messages in found.items()
         ]
 
+    async def ask_ends(self) -> Offsets:
+        """Where the partitions end now."""
+        self.ends = await self._ends_now()
+        return self.ends
+
     async def measure(self) -> tuple[Offsets, Offsets]:
         """Where it is, and where the partitions end. Raises `Interrupted`."""
         self._check_partitions()
         ends = await self._ends_now()
-        at = await self._positions()
+        at = await self.positions()
         behind = [partition for partition, offset in at.items() if offset < ends[partition]]
         if at != self._progress or not behind:
             self._progress, self._progress_at = at, self._now_s()
@@ -105,25 +135,35 @@ class Follower:
             raise Interrupted("a topic ends before what was read of it")
         return at, ends
 
-    async def _getmany(self) -> "_Found":
-        found: _Found = await self._consumer.getmany(timeout_ms=int(POLL_S * 1000), max_records=BATCH_RECORDS)
-        return found
-
-    async def _positions(self) -> Offsets:
-        """Up to where `poll` has given everything. By the client's own position, which also passes what brings no
-        message: records that were compacted away, marks of transactions."""
-        ahead = await self._ahead if self._ahead else {}
-        return {
-            partition: int(ahead[tp][0].offset if tp in ahead else await self._consumer.position(tp))
-            for tp, partition in self._partitions.items()
-        }
-
     async def close(self) -> None:
         """Never raises, never takes longer than its deadline."""
+        self._forget_ahead()
+        await stop_within(self._consumer)
+
+    async def _read(self) -> _Found:
+        found: _Found = {}
+        records = size = 0
+        part_records = FIRST_PART_RECORDS
+        wait_ms = int(POLL_S * 1000)
+        while records < BATCH_RECORDS and size < BATCH_BYTES:
+            part: Mapping[TopicPartition, Sequence[Message]]
+            part = await self._consumer.getmany(timeout_ms=wait_ms, max_records=part_records)
+            if not part:
+                break
+            for tp, messages in part.items():
+                found.setdefault(tp, []).extend(messages)
+                records += len(messages)
+                size += sum(len(message.value or b"") for message in messages)
+            part_records = min(part_records * 2, PART_RECORDS)
+            wait_ms = 0  # what is there already
+        return found
+
+    def _forget_ahead(self) -> None:
+        """What it has taken is lost: seek, or close, before the next `poll`."""
         if self._ahead is not None:
             self._ahead.cancel()
-            await asyncio.gather(self._ahead, return_exceptions=True)
-        await stop_within(self._consumer)
+            self._ahead.add_done_callback(lambda ahead: ahead.cancelled() or ahead.exception())
+            self._ahead = None
 
     def _check_partitions(self) -> None:
         for name in self._names:

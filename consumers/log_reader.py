@@ -65,6 +65,18 @@ class LogReader:
             raise _explained(error) from error
         self.ends = {partition: ends[tp] for partition, tp in self._partitions.items()}
 
+    async def offsets_at(self, time_ms: int) -> dict[Partition, int]:
+        """The first offset of each partition that was appended at that time or later, or its end."""
+        try:
+            asked = self._kafka.offsets_for_times(dict.fromkeys(self._partitions.values(), time_ms))
+            found = await asyncio.wait_for(asked, ASK_DEADLINE_S)
+        except (KafkaError, TimeoutError) as error:
+            raise _explained(error) from error
+        return {
+            partition: self.ends[partition] if found[tp] is None else found[tp].offset
+            for partition, tp in self._partitions.items()
+        }
+
     def events_before(self, targets: Mapping[Partition, int]) -> int:
         """How many are still to be read until all partitions are there; fewer, where the topic has gaps."""
         return sum(max(0, target - self.at[partition]) for partition, target in targets.items())

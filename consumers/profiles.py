@@ -13,11 +13,14 @@ from pathlib import Path
 
 import lmdb
 from aiokafka.errors import KafkaError
+from starlette.routing import Route
 
 from consumers.backoff import Backoff
+from consumers.builder_start import BuilderStart
 from consumers.folding import Folding
 from consumers.rebuild import Forgetful, Rebuild
 from consumers.serving import Serving, Unusable
+from consumers.snapshots.restoring import Restoring
 from runtime.clock import Clock, system_clock
 from runtime.logs import logger
 from runtime.metrics import STATE_BUILDING, STATE_STALE
@@ -42,11 +45,11 @@ log = logger("consumers.profiles")
 async def build_profiles(settings: Settings, stop: asyncio.Event) -> None:
     """Until `stop`; then the batch in flight is committed.
 
-    Raises `SettingsError` for an address that can't be had, and for topics that would forget.
+    Raises `SettingsError` for an address that can't be had, a wrong URL of snapshots, and topics that would forget.
     """
     settings.bootstrap_servers  # noqa: B018 - says at once that it is missing
     builder = ProfileBuilder(settings)
-    app = ops_app(builder.health)
+    app = ops_app(builder.health, [Route("/health/started", BuilderStart(builder.health).answer)])
     ops = HttpServer(app, settings.host, settings.ops_port, name="ops", port_setting="RINGLOG_OPS_PORT")
     await ops.start()
     log.info("started", ops_port=ops.port)
@@ -62,6 +65,7 @@ class ProfileBuilder:
         self._settings = settings
         self._clock = clock
         self._generations = Generations(settings.state_dir)
+        self._restoring = Restoring(settings, self._generations, clock)
         self._serving = Serving(settings, self._generations, clock, self._served)
         self._backoff = Backoff()
         self._topics_checked = False
@@ -127,7 +131,11 @@ class ProfileBuilder:
             self._topics_checked = True
         await in_thread(self._generations.prune)
         served = await in_thread(self._generations.serving)
-        reason = await in_thread(self._why_another, served)
+        if await in_thread(self._generations.offered):
+            # Should it turn out to be of no use, what is served is folded on.
+            await self._build("one that was built beside it has caught up", stop, may_begin=False)
+            return
+        reason = _why_another(served)
         if reason is None and served is not None:
             try:
                 self._set("folding")
@@ -140,26 +148,22 @@ class ProfileBuilder:
                     await in_thread(self._generations.discard, served)
         await self._build(str(reason), stop)
 
-    def _why_another(self, served: Path | None) -> str | None:
-        """Why the one that is served is not the one to fold into; None when it is."""
-        if served is None:
-            return "there is none"
-        if self._generations.offered():
-            return "one was built beside it"
-        if not self._generations.is_ours(served):
-            return f"{served.name} follows the rules of fold version {version_of(served.name)}, not {FOLD_VERSION}"
-        return None
-
-    async def _build(self, reason: str, stop: asyncio.Event) -> None:
-        """A new generation, which is then served."""
+    async def _build(self, reason: str, stop: asyncio.Event, *, may_begin: bool = True) -> None:
+        """A new generation, which is then served; or, unless it `may_begin`, what another process has built."""
         self._answers = await in_thread(self._something_answers)
-        self._set(f"building a new generation: {reason}", stale=self._answers, building=True)
+        self._set(f"building another generation: {reason}", stale=self._answers, building=True)
         if reason != self._told:
-            log.warning("the state store is to be built anew", reason=reason, answers_meanwhile=self._answers)
+            log.warning("another generation of the state store is due", reason=reason, answers_meanwhile=self._answers)
             self._told = reason
         may_forget = self._settings.allow_forgetful_topics or not self._answers
         rebuild = Rebuild(
-            self._settings, self._generations, self._clock, may_forget=may_forget, progress=self._progress
+            self._settings,
+            self._generations,
+            self._clock,
+            may_forget=may_forget,
+            may_begin=may_begin,
+            progress=self._progress,
+            restore=lambda follower: self._restoring.run(follower, stop),
         )
         try:
             with self._generations.rebuilding():
@@ -218,6 +222,15 @@ class ProfileBuilder:
     def _served(self, folding: Folding) -> None:
         self._answers = folding.caught_up
         self._progress(folding)
+
+
+def _why_another(served: Path | None) -> str | None:
+    """Why the one that is served is not the one to fold into; None when it is."""
+    if served is None:
+        return "there is none yet, or not any more"
+    if version_of(served.name) != FOLD_VERSION:
+        return f"{served.name} follows the rules of fold version {version_of(served.name)}, not {FOLD_VERSION}"
+    return None
 
 
 async def _pause(stop: asyncio.Event) -> None:

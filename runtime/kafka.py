@@ -10,6 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.conn import AIOKafkaConnection, CloseReason
 from aiokafka.errors import BrokerResponseError, KafkaConnectionError, kafka_errors
 from aiokafka.helpers import create_ssl_context
+from pydantic import SecretStr
 
 from runtime.logs import logger
 from runtime.settings import PREFIX, Settings, SettingsError
@@ -69,11 +70,32 @@ def connection(settings: Settings) -> dict[str, Any]:
     if settings.kafka_security_protocol.endswith("SSL"):
         options["ssl_context"] = _ssl_context(settings)
     if settings.kafka_security_protocol.startswith("SASL"):
-        options["sasl_mechanism"] = settings.kafka_sasl_mechanism
-        options["sasl_plain_username"] = settings.kafka_sasl_username
-        assert settings.kafka_sasl_password is not None  # noqa: S101 - Settings refuses to be without
-        options["sasl_plain_password"] = settings.kafka_sasl_password.get_secret_value()
+        options |= _sasl(settings)
     return options
+
+
+def _sasl(settings: Settings) -> dict[str, Any]:
+    """`Settings` has refused to be without what is needed here."""
+    options: dict[str, Any] = {"sasl_mechanism": settings.kafka_sasl_mechanism}
+    if settings.kafka_sasl_mechanism == "OAUTHBEARER":
+        from runtime.oauth import ClientCredentials  # noqa: PLC0415 - a process without it loads no HTTP client
+
+        return options | {
+            "sasl_oauth_token_provider": ClientCredentials(
+                settings.kafka_sasl_oauth_token_url or "",
+                settings.kafka_sasl_oauth_client_id or "",
+                _secret(settings.kafka_sasl_oauth_client_secret),
+                settings.kafka_sasl_oauth_scope,
+            )
+        }
+    return options | {
+        "sasl_plain_username": settings.kafka_sasl_username,
+        "sasl_plain_password": _secret(settings.kafka_sasl_password),
+    }
+
+
+def _secret(secret: SecretStr | None) -> str:
+    return secret.get_secret_value() if secret else ""
 
 
 def _ssl_context(settings: Settings) -> ssl.SSLContext:
@@ -83,7 +105,7 @@ def _ssl_context(settings: Settings) -> ssl.SSLContext:
             certfile=_path(settings.kafka_ssl_certfile),
             keyfile=_path(settings.kafka_ssl_keyfile),
             # Never None, with which OpenSSL would ask on the terminal for the password of a key that has one.
-            password=settings.kafka_ssl_password.get_secret_value() if settings.kafka_ssl_password else "",
+            password=_secret(settings.kafka_ssl_password),
         )
         return context
     except OSError as error:  # ssl.SSLError is one

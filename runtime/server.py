@@ -20,6 +20,8 @@ KEEP_ALIVE_S = 75  # longer than the usual proxy's 60 s: the proxy must be the o
 MAX_HEAD_BYTES = 256 * 1024
 
 
+_CLOSE = (b"connection", b"close")
+
 _HEAD_TOO_LARGE = f"The head of the request has more than {MAX_HEAD_BYTES} bytes."
 
 
@@ -101,6 +103,13 @@ class HttpServer:
                 await self._serving
                 raise RuntimeError(f"the {self.name} listener ended while it started")
             await asyncio.sleep(0.005)
+
+    def announce_end(self) -> None:
+        """From now on every answer says that its connection ends with it: who has it open opens another, elsewhere."""
+        if self._server is not None and _CLOSE not in self._server.config.encoded_headers:
+            # The server makes the one of the other once a second.
+            self._server.config.encoded_headers = [*self._server.config.encoded_headers, _CLOSE]
+            self._server.server_state.default_headers = [*self._server.server_state.default_headers, _CLOSE]
 
     async def stop(self, grace_s: float) -> None:
         if self._server is None or self._serving is None:

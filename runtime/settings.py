@@ -20,6 +20,10 @@ _NO_SETTINGS = (f"{PREFIX}CACHE_DIR", f"{PREFIX}JAVA", f"{PREFIX}TEST_")
 # A shorter one could be found by trying; 16 characters of hex are 64 bits.
 MIN_IDENTITY_KEY_LENGTH = 16
 
+# What each kind of SASL mechanism can't do without.
+_OF_A_USER = ("kafka_sasl_username", "kafka_sasl_password")
+_OF_OAUTH = ("kafka_sasl_oauth_token_url", "kafka_sasl_oauth_client_id", "kafka_sasl_oauth_client_secret")
+
 
 class SettingsError(ValueError):
     """One sentence that names the variable and says what to do."""
@@ -96,9 +100,13 @@ class Settings(BaseSettings):
     # Kafka
     kafka_bootstrap_servers: Servers | None = None
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = "PLAIN"
     kafka_sasl_username: str | None = None
     kafka_sasl_password: SecretStr | None = None
+    kafka_sasl_oauth_token_url: Annotated[str | None, Field(pattern=r"^https?://[^\s/]")] = None
+    kafka_sasl_oauth_client_id: str | None = None
+    kafka_sasl_oauth_client_secret: SecretStr | None = None
+    kafka_sasl_oauth_scope: str | None = None
     kafka_ssl_cafile: Path | None = None
     kafka_ssl_certfile: Path | None = None
     kafka_ssl_keyfile: Path | None = None
@@ -119,6 +127,8 @@ class Settings(BaseSettings):
     data_dir: Path = Path("ringlog-data")
     database_url: str | None = None
     recordings_url: str | None = None
+    snapshots_url: str | None = None
+    snapshots_keep: int = Field(7, ge=1)  # one a day: a week
     spool_max_bytes: int = Field(1024**3, ge=0)  # 0: no spool; what Kafka does not take is refused
 
     # Calls whose end does not arrive
@@ -139,13 +149,15 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Settings":
-        if self.kafka_security_protocol.startswith("SASL") and not (
-            self.kafka_sasl_username and self.kafka_sasl_password
-        ):
-            raise ValueError(
-                f"{PREFIX}KAFKA_SASL_USERNAME and {PREFIX}KAFKA_SASL_PASSWORD are needed"
-                f" with {PREFIX}KAFKA_SECURITY_PROTOCOL={self.kafka_security_protocol}"
-            )
+        if self.kafka_security_protocol.startswith("SASL"):
+            needed = _OF_OAUTH if self.kafka_sasl_mechanism == "OAUTHBEARER" else _OF_A_USER
+            if not all(getattr(self, name) for name in needed):
+                names = [PREFIX + name.upper() for name in needed]
+                raise ValueError(
+                    f"{', '.join(names[:-1])} and {names[-1]} are needed with"
+                    f" {PREFIX}KAFKA_SECURITY_PROTOCOL={self.kafka_security_protocol} and"
+                    f" {PREFIX}KAFKA_SASL_MECHANISM={self.kafka_sasl_mechanism}"
+                )
         return self
 
     @property
@@ -168,6 +180,10 @@ class Settings(BaseSettings):
     @property
     def recordings(self) -> str:
         return self.recordings_url or (self.data_dir / "recordings").absolute().as_uri()
+
+    @property
+    def snapshots(self) -> str:
+        return self.snapshots_url or (self.data_dir / "snapshots").absolute().as_uri()
 
     @property
     def bootstrap_servers(self) -> str:
@@ -230,6 +246,6 @@ def unknown_variables() -> dict[str, str | None]:
 def _said(name: str) -> str:
     """What was said, unless it may be a secret."""
     value = os.environ.get(name)
-    if value is None or any(word in name for word in ("KEY", "PASSWORD", "URL")):
+    if value is None or any(word in name for word in ("KEY", "PASSWORD", "SECRET", "URL")):
         return ""
     return f" (it says {value[:80]!r})"

@@ -3,6 +3,8 @@
 import asyncio
 from contextlib import suppress
 
+from starlette.routing import Route
+
 from runtime.clock import Clock, system_clock
 from runtime.logs import logger
 from runtime.ops import ops_app
@@ -10,6 +12,7 @@ from runtime.server import HttpServer
 from runtime.settings import Settings, missing
 from schemas.topics import CALLERS_FACTS, CALLS_ENDED, CALLS_PREFETCH, CALLS_REJECTED
 from service.auth import Keys
+from service.drain import Drain
 from service.end_of_call import EndOfCallWebhook
 from service.ended_call import EndedCalls
 from service.facts import FactBook, fact_routes
@@ -57,8 +60,9 @@ class Service:
             if settings.ops_key
             else []
         )
-        self.ops = ops_app(ServiceHealth(self._journal, self._reader), facts)
         self._public_server = HttpServer(self.public, settings.host, settings.port, name="public")
+        drain = Route("/drain", Drain(self._public_server.announce_end).answer)
+        self.ops = ops_app(ServiceHealth(self._journal, self._reader), [drain, *facts])
         self._ops_server = HttpServer(
             self.ops, settings.host, settings.ops_port, name="ops", port_setting="RINGLOG_OPS_PORT"
         )

@@ -23,6 +23,9 @@ CURRENT = "current"
 # In a generation that has caught up and waits for the running builder to take it over.
 _OFFER = "offered"
 
+# Names the snapshot that it was begun with, which is all that there is to say of its beginning.
+FROM_SNAPSHOT = "from-snapshot"
+
 _NAME = re.compile(r"g([1-9][0-9]*)-v([0-9]+)")
 
 # Moved there before it is removed: nobody ever opens the half of a store.
@@ -58,10 +61,13 @@ class Generations:
 
     def begin(self) -> Path:
         """The directory of a new, empty one. Hold `rebuilding` for it."""
-        last = max((number_of(path.name) for path in self._all()), default=0)
-        path = self._dir / f"g{max(last, number_of(self._current() or '')) + 1}-v{self._version}"
+        path = self._next()
         path.mkdir(parents=True)
         return path
+
+    def adopt(self, folder: Path) -> Path:
+        """As `begin`, with the store in `folder`, which is moved, and must be of this fold version and this disk."""
+        return folder.rename(self._next())
 
     def offer(self, path: Path) -> None:
         """Only what has caught up."""
@@ -115,6 +121,10 @@ class Generations:
     def rebuilding(self) -> Lock:
         """Held by whoever builds a new generation. Raises `StoreBusy`."""
         return Lock(self._dir / "rebuild.lock", f"builds a new generation in {self._dir} already")
+
+    def _next(self) -> Path:
+        last = max((number_of(path.name) for path in self._all()), default=0)
+        return self._dir / f"g{max(last, number_of(self._current() or '')) + 1}-v{self._version}"
 
     def _current(self) -> str | None:
         try:

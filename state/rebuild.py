@@ -52,5 +52,5 @@ def forgotten(starts: Offsets) -> str | None:
     if not heads:
         return None
     (topic, partition), start = next(iter(heads.items()))
-    others = f", and {len(heads) - 1} more partitions lack their beginning" if len(heads) > 1 else ""
+    others = f"; {len(heads)} partitions lack their beginning" if len(heads) > 1 else ""
     return f"{topic}/{partition} begins at {start}: {start:,} events before it are gone from the topic{others}"

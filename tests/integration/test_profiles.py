@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from aiokafka.admin import NewPartitions
 
+from consumers.folding import following
 from consumers.profiles import ProfileBuilder
 from runtime.kafka import make_producer, start_within, stop_within
 from runtime.settings import Settings
@@ -60,6 +61,7 @@ async def keep_sending(settings: Settings, sent: list[int]) -> None:
             sent.append(200)
             raise
         sent.append(200)
+        await asyncio.sleep(0.1)  # on a busy machine the rounds are long, and all of it is folded again at the end
 
 
 async def test_builder_that_is_killed_again_and_again_builds_the_same(settings: Settings, tmp_path: Path) -> None:
@@ -124,6 +126,20 @@ async def test_builder_notices_new_partitions(settings: Settings, monkeypatch: p
         await producer.send_and_wait(name, ended("late", "caller-1").value, partition=PARTITIONS)
         await stop_within(producer)
         await eventually(lambda: seen(builder) == 51)
+
+
+async def test_batch_is_bounded_in_bytes_too(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("consumers.follower.BATCH_BYTES", 1_000_000)
+    monkeypatch.setattr("consumers.follower.FIRST_PART_RECORDS", 3)
+    monkeypatch.setattr("consumers.follower.PART_RECORDS", 3)
+    await send(settings, *(ended(f"s{n}", "ann", n, text="x" * 100_000) for n in range(100)))
+    async with following(settings) as follower:
+        follower.start({})
+        sizes: list[int] = []
+        while sum(sizes) < 100:
+            sizes.append(sum(len(part.messages) for part in await follower.poll()))
+    assert max(sizes) <= 12
+    assert sum(sizes) == 100
 
 
 async def test_store_lacks_what_retention_took_and_goes_on(settings: Settings) -> None:

@@ -6,7 +6,6 @@ import json
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -28,6 +27,7 @@ from tests.building import (
     some_events,
 )
 from tests.unit.state.events import Event, ended
+from tests.watching import watching
 
 pytestmark = pytest.mark.usefixtures("topics")
 
@@ -45,53 +45,6 @@ async def filled(settings: Settings, events: int) -> None:
     """Ann's calls first, so that half a store has some of them, and many others'."""
     await send(settings, *calls_of_ann(0, EARLY_CALLS))
     await send(settings, *some_events(events, 1))
-
-
-class Watch:
-    """Reads Ann's profile all the time, from the moment it can be read, as the service does."""
-
-    def __init__(self, reader: ProfileReader) -> None:
-        self.reader = reader
-        self.calls: list[int] = []
-        self.generations: list[str | None] = []
-        self.metadata: list[Any] = []
-        self.unavailable = 0
-
-    async def run(self) -> None:
-        while True:
-            self.reader.refresh()
-            for _ in range(10):
-                profile = self.reader.get("ann")
-                if profile is None:
-                    self.unavailable += 1
-                else:
-                    self.calls.append(profile.calls)
-                    if profile.metadata not in self.metadata[-1:]:
-                        self.metadata.append(profile.metadata)
-                if self.reader.generation not in self.generations[-1:]:
-                    self.generations.append(self.reader.generation)
-                await asyncio.sleep(0.001)
-
-
-@contextlib.asynccontextmanager
-async def watching(settings: Settings) -> AsyncIterator[Watch]:
-    reader = ProfileReader(settings.state_dir)
-
-    def is_there() -> bool:
-        reader.refresh()
-        return reader.available
-
-    await eventually(is_there)
-    watch = Watch(reader)
-    running = asyncio.create_task(watch.run())
-    try:
-        yield watch
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
-    finally:
-        running.cancel()
-        reader.close()
 
 
 @contextlib.asynccontextmanager
@@ -185,6 +138,20 @@ async def test_builder_takes_over_what_a_killed_rebuild_had_finished(settings: S
         await eventually(lambda: watch.generations[-1] == "g2-v2" and watch.calls[-1] == EARLY_CALLS + 1)
     assert watch.unavailable == 0
     assert watch.calls == sorted(watch.calls)
+
+
+async def test_offer_that_is_of_no_use_is_given_up_and_the_old_one_folded_on(settings: Settings) -> None:
+    await filled(settings, 100)
+    async with building(settings) as running:
+        await eventually(lambda: seen(running) == 100 + EARLY_CALLS)
+        generations = Generations(settings.state_dir)
+        path = generations.begin()
+        (path / DATA_FILE).write_bytes(b"no database" * 10_000)
+        generations.offer(path)
+        await eventually(lambda: not path.exists())
+        await send(settings, *calls_of_ann(EARLY_CALLS, 3))
+        await eventually(lambda: seen(running) == 100 + EARLY_CALLS + 3)
+    assert served(settings).name == "g1-v2"
 
 
 async def test_second_rebuild_is_told_of_the_first(settings: Settings) -> None:

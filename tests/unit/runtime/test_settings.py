@@ -107,6 +107,7 @@ def test_no_secret_is_shown_by_what_prints_settings(monkeypatch: pytest.MonkeyPa
         ("IDENTITY_KEY", "hush"),
         ("KAFKA_SASL_PASSWORD", "hush"),
         ("KAFKA_SSL_PASSWORD", "hush"),
+        ("KAFKA_SASL_OAUTH_CLIENT_SECRET", "hush"),
     ):
         monkeypatch.setenv(f"RINGLOG_{name}", value)
     assert "hush" not in repr(load_settings()) + str(load_settings())
@@ -116,8 +117,21 @@ def test_sasl_needs_a_user_and_a_password(monkeypatch: pytest.MonkeyPatch) -> No
     said = refusal(monkeypatch, RINGLOG_KAFKA_SECURITY_PROTOCOL="SASL_SSL", RINGLOG_KAFKA_SASL_USERNAME="me")
     assert said == (
         "RINGLOG_KAFKA_SASL_USERNAME and RINGLOG_KAFKA_SASL_PASSWORD are needed"
-        " with RINGLOG_KAFKA_SECURITY_PROTOCOL=SASL_SSL."
+        " with RINGLOG_KAFKA_SECURITY_PROTOCOL=SASL_SSL and RINGLOG_KAFKA_SASL_MECHANISM=PLAIN."
     )
+
+
+def test_oauth_needs_a_server_and_credentials_and_no_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    oauth = {
+        "RINGLOG_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "RINGLOG_KAFKA_SASL_MECHANISM": "OAUTHBEARER",
+        "RINGLOG_KAFKA_SASL_OAUTH_TOKEN_URL": "https://id.example.com/token",
+        "RINGLOG_KAFKA_SASL_OAUTH_CLIENT_ID": "ringlog",
+    }
+    said = refusal(monkeypatch, **oauth)
+    assert "RINGLOG_KAFKA_SASL_OAUTH_CLIENT_SECRET" in said and "_USERNAME" not in said
+    monkeypatch.setenv("RINGLOG_KAFKA_SASL_OAUTH_CLIENT_SECRET", "hush")
+    assert load_settings().kafka_sasl_oauth_client_id == "ringlog"
 
 
 @pytest.mark.parametrize(("key", "what"), [(None, "not set"), ("", "not set"), ("hush", "too short")])

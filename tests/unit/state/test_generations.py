@@ -2,8 +2,10 @@
 
 import multiprocessing
 import os
+import shutil
 import sys
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 
 from state import generations as module
 from state.generations import Generations
-from state.layout import DATA_FILE
+from state.layout import DAMAGE_MARK, DATA_FILE
 from state.lock import StoreBusy
 from state.store import ProfileStore
 
@@ -142,12 +144,12 @@ def work(state_dir: Path) -> None:
 
 
 def killed_at(line: int, job: Callable[[Path], None], state_dir: Path) -> None:
-    """Ends this process before the `line`th line of state/generations.py that `job` comes to."""
+    """Ends this process before the `line`th line that `job` comes to, of the generations or of what removes trees."""
     left = line
 
     def trace(frame: FrameType, event: str, _argument: Any) -> Any:
         nonlocal left
-        if frame.f_code.co_filename != module.__file__:
+        if frame.f_code.co_filename not in (module.__file__, shutil.__file__):
             return None
         if event == "line":
             left -= 1
@@ -161,17 +163,21 @@ def killed_at(line: int, job: Callable[[Path], None], state_dir: Path) -> None:
     os._exit(0)
 
 
+def is_survived(line: int, job: Callable[[Path], None], state_dir: Path) -> bool:
+    """Whether `job` came to its end before the `line`th line."""
+    fork = multiprocessing.get_context("fork")  # a hundred new interpreters would take minutes
+    child = fork.Process(target=killed_at, args=(line, job, state_dir))
+    child.start()
+    child.join()
+    return child.exitcode == 0
+
+
 def test_something_whole_is_served_wherever_a_process_is_killed(tmp_path: Path) -> None:
-    fork = multiprocessing.get_context("fork")  # a hundred new interpreters would take a minute
-    line = 0
-    while True:
-        line += 1
+    for line in count(1):
         generations = Generations(tmp_path / str(line), VERSION)
         first = made(generations)
         generations.swap(first)
-        child = fork.Process(target=killed_at, args=(line, work, tmp_path / str(line)))
-        child.start()
-        child.join()
+        ended_well = is_survived(line, work, tmp_path / str(line))
         serving = generations.serving()
         assert serving is not None
         assert serving.name in ("g1-v2", "g2-v2")
@@ -183,6 +189,30 @@ def test_something_whole_is_served_wherever_a_process_is_killed(tmp_path: Path) 
         assert after is not None
         assert after.name in ("g2-v2", "g3-v2")
         assert [path.name for path in (tmp_path / str(line)).iterdir() if path.is_dir()] == [after.name]
-        if child.exitcode == 0:
+        if ended_well:
             break
     assert line > 40
+
+
+def discard(state_dir: Path) -> None:
+    generations = Generations(state_dir, VERSION)
+    serving = generations.serving()
+    assert serving is not None
+    generations.discard(serving)
+
+
+def test_damaged_store_stays_marked_until_it_is_gone_wherever_a_process_is_killed(tmp_path: Path) -> None:
+    for line in count(1):
+        generations = Generations(tmp_path / str(line), VERSION)
+        path = made(generations)
+        (path / DAMAGE_MARK).touch()
+        generations.swap(path)
+        ended_well = is_survived(line, discard, tmp_path / str(line))
+        serving = generations.serving()
+        assert serving is None or (serving / DAMAGE_MARK).exists()
+        assert generations.unfinished() is None
+        generations.prune()
+        assert [path for path in (tmp_path / str(line)).iterdir() if path.is_dir()] == ([serving] if serving else [])
+        if ended_well:
+            break
+    assert line > 10

@@ -1,0 +1,39 @@
+{{/* What a schema can't say: one sentence for the first thing that is missing. */}}
+{{- define "ringlog.validate" -}}
+{{- if not .Values.kafka.bootstrapServers -}}
+{{- fail "kafka.bootstrapServers is not set: name your Kafka as host:port, several separated by commas." -}}
+{{- end -}}
+{{- with .Values.kafka.sasl -}}
+{{- if and (eq .mechanism "OAUTHBEARER") (not (and .oauth.tokenUrl .oauth.name)) -}}
+{{- fail "kafka.sasl.oauth.tokenUrl and kafka.sasl.oauth.name are needed with kafka.sasl.mechanism=OAUTHBEARER." -}}
+{{- end -}}
+{{- if and .mechanism (ne .mechanism "OAUTHBEARER") (not .name) -}}
+{{- fail (printf "kafka.sasl.name is not set: name the Secret with user and password for %s." .mechanism) -}}
+{{- end -}}
+{{- end -}}
+{{- range $name, $own := .Values.consumers -}}
+{{- if $own -}}
+{{- $one := include "ringlog.consumer" (dict "root" $ "name" $name "own" $own) | fromJson -}}
+{{- if $one.enabled -}}
+{{- if and (eq $name "recordings") (not $.Values.recordings.url) -}}
+{{- fail "recordings.url is not set: the recordings consumer needs s3://bucket/prefix, or consumers.recordings.enabled=false." -}}
+{{- end -}}
+{{- if and (not $one.ours) (not $one.image) (not $one.args) (not $one.command) -}}
+{{- fail (printf "consumers.%s is none of ringlog's: say its image, its command or its args." $name) -}}
+{{- end -}}
+{{- if and (eq $one.scaling.mode "keda") (not $one.scaling.topics) -}}
+{{- fail (printf "consumers.%s.scaling.topics is empty: name the topics whose lag counts." $name) -}}
+{{- end -}}
+{{- if gt (int $one.scaling.min) (int $one.scaling.max) -}}
+{{- fail (printf "consumers.%s.scaling.min is more than its max." $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.ingress.enabled (not .Values.ingress.hosts) -}}
+{{- fail "ingress.hosts is empty: name the host under which the provider reaches the webhooks." -}}
+{{- end -}}
+{{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
+{{- fail "httpRoute.parentRefs is empty: name the Gateway." -}}
+{{- end -}}
+{{- end }}

