@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -42,7 +42,8 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 @dataclass(frozen=True)
 class Measured:
-    """`cpu_us` is processor time of the reader an event; `bystanders` the cores that others kept busy."""
+    """`cpu_us` is processor time of the reader an event, and of ringlog also in each quarter of the events;
+    `bystanders` the cores that others kept busy."""
 
     round: int
     way: str
@@ -51,6 +52,7 @@ class Measured:
     cpu_us: float
     bystanders: float
     peak_bytes: int | None
+    us_by_quarter: list[float] | None
 
 
 @dataclass(frozen=True)
@@ -96,9 +98,10 @@ class Bench:
             cpu_us=found["cpu_s"] / found["events"] * 1e6,
             bystanders=bystanders.cores_without(ours_s),
             peak_bytes=found.get("peak_bytes"),
+            us_by_quarter=found.get("us_by_quarter"),
         )
 
-    def _run(self, way: str) -> dict[str, float]:
+    def _run(self, way: str) -> dict[str, Any]:
         data = self._folder / "data"
         shutil.rmtree(data, ignore_errors=True)
         environment = {
@@ -113,7 +116,7 @@ class Bench:
             )
         if done.returncode:
             raise RuntimeError(f"{way} failed: {done.stderr[-2000:]}")
-        last: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+        last: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return last
 
     def _command(self, way: str) -> Sequence[str]:
@@ -188,6 +191,10 @@ def main(
         rate, used = spread([one.per_second for one in of]), spread([one.cpu_us for one in of])
         table.add_row(way, rate.text(0), used.text(1), f"{peak:.0f}" if peak else "-")
     Console().print(table)
+    for number, quarter in enumerate(
+        zip(*(one.us_by_quarter or [] for one in found if one.way == RINGLOG), strict=True)
+    ):
+        Console().print(f"CPU of ringlog in quarter {number + 1}: {spread(quarter).text(1)} us an event")
     for way in ways:
         if way != RINGLOG:
             rate_ratios, cpu_ratios = ratios(found, way)
