@@ -20,6 +20,12 @@ from schemas.topics import CALLS_ENDED, CALLS_PREFETCH
 
 _POLL_S = 0.2
 
+# A service that was installed a moment ago may be ready before every proxy of the cluster leads to it.
+_REACHED_WITHIN_S = 10.0
+
+# Asks, and returns whether the answer is good, and what it said.
+Ask = Callable[[aiohttp.ClientSession], Awaitable[tuple[bool, str]]]
+
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """`what` was looked at, whether it is `good`, what it `said`, and how long it took, where that says something."""
@@ -34,7 +40,10 @@ class RoundTrip:
     """One call of a check. `run` returns what was found, in the order in which it was looked at."""
 
     def __init__(self, settings: Settings, target: Target, patience_s: float) -> None:
-        """`patience_s`: how long the topics may take to have the call, after it was accepted."""
+        """`patience_s`: how long the topics may take to have the call, after it was accepted.
+
+        Who can't be connected to is tried again for so long, too, and for ten seconds at the most.
+        """
         self._settings = settings
         self._target = target
         self._patience_s = patience_s
@@ -53,14 +62,24 @@ class RoundTrip:
                 findings += await asyncio.gather(*(self._look(topic, readers[topic]) for topic in topics))
         return findings
 
-    async def _timed(self, what: str, ask: Callable[[aiohttp.ClientSession], Awaitable[tuple[bool, str]]]) -> Finding:
-        began = time.perf_counter()
-        try:
-            async with self._target.open() as http:
-                good, said = await ask(http)
-        except (aiohttp.ClientError, TimeoutError) as error:
-            good, said = False, f"{self._target.base} gave no answer: {str(error) or type(error).__name__}"
-        return Finding(what=what, good=good, said=said, seconds=time.perf_counter() - began)
+    async def _timed(self, what: str, ask: Ask) -> Finding:
+        until = time.perf_counter() + min(self._patience_s, _REACHED_WITHIN_S)
+        while True:
+            began = time.perf_counter()
+            try:
+                async with self._target.open() as http:
+                    good, said = await ask(http)
+            except aiohttp.ClientConnectorError as error:  # nothing was sent
+                if time.perf_counter() < until:
+                    await asyncio.sleep(_POLL_S)
+                    continue
+                good, said = False, self._no_answer(error)
+            except (aiohttp.ClientError, TimeoutError) as error:
+                good, said = False, self._no_answer(error)
+            return Finding(what=what, good=good, said=said, seconds=time.perf_counter() - began)
+
+    def _no_answer(self, error: Exception) -> str:
+        return f"{self._target.base} gave no answer: {str(error) or type(error).__name__}"
 
     async def _prefetch(self, http: aiohttp.ClientSession) -> tuple[bool, str]:
         query = f"session_id={self.session_id}&agent_id={CHECK_AGENT}".encode()

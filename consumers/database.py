@@ -13,6 +13,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from psycopg.types.array import ListBinaryDumper
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url, text
 from sqlalchemy import exc as sa_exc
@@ -209,7 +210,7 @@ class DatabaseUnavailable(ConnectionError):
 def migrate(settings: Settings) -> None:
     """Brings the schema up to what this version needs. Several at once are one after the other.
 
-    Raises `SettingsError` for a wrong URL, `DatabaseUnavailable` when the database is away.
+    Raises `SettingsError` for a wrong URL and for a schema that is newer, `DatabaseUnavailable` when it is away.
     """
     url = database_url(settings)
     engine = engine_of(url, migrating=True)
@@ -220,6 +221,12 @@ def migrate(settings: Settings) -> None:
             config = _alembic()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+    except CommandError as error:  # after a rollback: it names a step that this version does not have
+        place = url.render_as_string(hide_password=True)
+        raise SettingsError(
+            f"the database {place} has the tables of a newer ringlog ({error}): run that version again."
+            " They are never taken back; an empty database would be filled from the topics."
+        ) from None
     except sa_exc.OperationalError as error:
         place = url.render_as_string(hide_password=True)
         raise DatabaseUnavailable(f"the database {place} can't be used: {error.orig}") from error

@@ -63,26 +63,37 @@ print([tool for tool in ("pip", "uv", "gcc", "cc", "make", "java", "git") if shu
 
 @pytest.fixture
 def composed(image: str, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """compose.yaml, up and healthy, with secrets of its own: they are what is yielded."""
+    """compose.yaml, up and healthy, with secrets of its own: they are what is yielded, and the words of its command."""
     if "Docker Compose" not in docker("compose", "version", check=False):
         pytest.skip("the docker command here has no compose plugin")
     secrets = variables()
     env = tmp_path / "env"
-    # Ports that are nobody's on a machine where ringlog runs already.
-    more = {"RINGLOG_IMAGE_TAG": "test", "RINGLOG_LISTEN": "127.0.0.1:18480", "RINGLOG_OPS_LISTEN": "127.0.0.1:18490"}
-    env.write_text("".join(f"{k}={v}\n" for k, v in (secrets | more | {"KAFKA_PORT": "18492"}).items()))
+    any_port = {"RINGLOG_LISTEN": "127.0.0.1:0", "RINGLOG_OPS_LISTEN": "127.0.0.1:0", "KAFKA_PORT": "0"}
+    said_in_it = secrets | any_port | {"RINGLOG_IMAGE_TAG": "test"}
+    env.write_text("".join(f"{name}={value}\n" for name, value in said_in_it.items()))
     compose = ("compose", "--project-name", PROJECT, "--env-file", str(env))
     try:
-        docker(*compose, "up", "--detach", "--wait", "--no-build", "--pull", "never", timeout_s=240, check=False)
-        states = docker(*compose, "ps", "--format", "{{.Service}} {{.Health}}")
-        assert {f"{name} healthy" for name in SERVICES} <= set(states.splitlines()), states
-        yield secrets
+        said = docker(*compose, "up", "--detach", "--no-build", "--pull", "never", timeout_s=240, check=False)
+        wait_until_healthy(compose, said)
+        webhooks = docker(*compose, "port", "serve", "8080").strip()
+        yield secrets | {"compose": " ".join(compose), "webhooks": webhooks}
     finally:
         docker(*compose, "down", "--volumes", "--timeout", "10", timeout_s=120)
 
 
-def ask(path: str, secret: str, body: bytes | None = None) -> dict[str, object]:
-    request = Request(f"http://127.0.0.1:18480{path}", body, {"authorization": f"Bearer {secret}"})
+def wait_until_healthy(compose: tuple[str, ...], said: str) -> None:
+    """`said`: what `up` printed, for a person who reads why it failed."""
+    wanted = {f"{name} healthy" for name in SERVICES}
+    for _ in range(120):
+        states = docker(*compose, "ps", "--format", "{{.Service}} {{.Health}}")
+        if wanted <= set(states.splitlines()):
+            return
+        time.sleep(0.5)
+    raise AssertionError(f"{states}\n{said}")
+
+
+def ask(url: str, secret: str, body: bytes | None = None) -> dict[str, object]:
+    request = Request(f"http://{url}", body, {"authorization": f"Bearer {secret}"})
     with urlopen(request, timeout=10) as answer:  # noqa: S310
         found: dict[str, object] = json.load(answer)
         return found
@@ -90,18 +101,22 @@ def ask(path: str, secret: str, body: bytes | None = None) -> dict[str, object]:
 
 def test_compose_answers_both_webhooks_and_knows_the_caller_afterwards(composed: dict[str, str]) -> None:
     secret = composed["RINGLOG_WEBHOOK_KEYS"].partition(":")[2]
-    before = "/webhooks/prefetch?session_id=s1&agent_id=a&from=%2B15551234567&to=%2B15550001111"
+    webhooks = composed["webhooks"] + "/webhooks"
+    before = f"{webhooks}/prefetch?session_id=s1&agent_id=a&from=%2B15551234567&to=%2B15550001111"
     assert ask(before, secret) == {"metadata": {}, "extra_prompt": ""}
     with pytest.raises(HTTPError, match="401"):
         ask(before, "wrong")
     body = {"session_id": "s1", "agent_id": "a", "voip": {"from": "+15551234567", "to": "+15550001111"}}
-    assert "event_id" in ask("/webhooks/end-of-call", secret, json.dumps(body).encode())
+    assert "event_id" in ask(f"{webhooks}/end-of-call", secret, json.dumps(body).encode())
     for _ in range(100):
         metadata = ask(before.replace("s1", "s2"), secret)["metadata"]
         if metadata:
             break
         time.sleep(0.2)
     assert isinstance(metadata, dict) and metadata["ringlog_calls"] == 1
+
+    check = ("exec", "--no-TTY", "serve", "ringlog", "check", "--url", "http://127.0.0.1:8080", "--json")
+    assert '"good":true' in docker(*composed["compose"].split(), *check)
 
 
 def test_compose_yaml_says_nothing_secret_and_refuses_to_start_without_secrets(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ CALLER = (Path(__file__).parent / "caller.py").read_text()
 
 NAME = "ringlog"
 WEBHOOK_SECRET = "webhook-secret-of-the-tests"
+IDENTITY_KEY = "identity-key-of-the-tests"
 WAIT_S = 240  # for what should take one minute, on a machine that does other things, too
 
 Values = dict[str, Any]
@@ -64,7 +65,7 @@ class Release:
             "ringlog",
             {
                 "webhook-keys": f"tests:{WEBHOOK_SECRET}",
-                "identity-key": "identity-key-of-the-tests",
+                "identity-key": IDENTITY_KEY,
                 "ops-key": "ops-secret-of-the-tests",
                 "database-url": self.outside.database_url(self.database),
             },
@@ -85,8 +86,11 @@ class Release:
         self.helm("rollback", NAME, str(revision), "--wait", "--timeout", f"{WAIT_S}s")
 
     def test(self) -> str:
-        """What `ringlog check` printed. Raises `subprocess.CalledProcessError` when it found something wrong."""
-        return self.helm("test", NAME, "--logs", "--timeout", f"{WAIT_S}s")
+        """What `ringlog check` printed. Raises `AssertionError` with it when it found something wrong."""
+        try:
+            return self.helm("test", NAME, "--logs", "--timeout", f"{WAIT_S}s")
+        except subprocess.CalledProcessError as error:
+            raise AssertionError(f"helm test failed: {error.stdout}{error.stderr}\n{self.what_is_wrong()}") from None
 
     def uninstall(self) -> None:
         self.helm("uninstall", NAME, "--wait", "--timeout", f"{WAIT_S}s")

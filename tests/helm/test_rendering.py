@@ -79,6 +79,7 @@ def test_manifests_are_what_kubernetes_knows(rendering: Rendering, values: Path,
         ("callers.defaultRegion=Germany", "defaultRegion"),
         ("extraEnv.RINGLOG_PORT.secret=x", "extraEnv"),
         ("consumers.billing.scaling.min=5,consumers.billing.scaling.max=2", "min is more than its max"),
+        ("service.preStopSeconds=16", "terminationGracePeriodSeconds is 45: .* need 46"),
         ("ingress.enabled=true", "ingress.hosts is empty"),
     ],
 )

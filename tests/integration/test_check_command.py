@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import socket
 import sys
 from asyncio.subprocess import PIPE
 from dataclasses import dataclass
@@ -73,9 +74,19 @@ async def test_a_wrong_key_is_the_service_s_answer_and_nothing_is_looked_for(edg
 
 
 async def test_a_service_that_is_not_there_is_named(settings: Settings, topics: tuple[str, ...]) -> None:
-    code, findings = await found(settings, "--url", f"http://{CLOSED}")
+    code, findings = await found(settings, "--url", f"http://{CLOSED}", "--patience", "1")
     assert code == 1
     assert findings["end of call"]["said"].startswith(f"http://{CLOSED} gave no answer")
+
+
+async def test_a_service_that_is_not_there_yet_is_waited_for(settings: Settings, topics: tuple[str, ...]) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    checking = asyncio.create_task(found(settings, "--url", f"http://127.0.0.1:{port}", "--patience", "30"))
+    await asyncio.sleep(3)  # longer than the command takes to start
+    async with running(settings.model_copy(update={"port": port})):
+        assert (await checking)[0] == 0
 
 
 async def test_without_kafka_the_webhooks_are_looked_at_all_the_same(edge: Edge, settings: Settings) -> None:

@@ -30,6 +30,10 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- $grace := (include "ringlog.effectivePod" (dict "root" . "own" .Values.service.pod) | fromJson).terminationGracePeriodSeconds -}}
+{{- if lt (int $grace) (add (int .Values.service.preStopSeconds) 30 | int) -}}
+{{- fail (printf "service.pod.terminationGracePeriodSeconds is %d: preStopSeconds, and thirty for what is in flight and the builder, need %d." (int $grace) (add (int .Values.service.preStopSeconds) 30)) -}}
+{{- end -}}
 {{- if and .Values.ingress.enabled (not .Values.ingress.hosts) -}}
 {{- fail "ingress.hosts is empty: name the host under which the provider reaches the webhooks." -}}
 {{- end -}}

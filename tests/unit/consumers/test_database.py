@@ -54,6 +54,15 @@ def test_migrating_again_changes_nothing(database_url: str) -> None:
     engine.dispose()
 
 
+def test_tables_of_a_newer_version_are_not_touched_and_named(engine: Engine, database_url: str) -> None:
+    with engine.begin() as tx:
+        tx.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(SettingsError, match=r"has the tables of a newer ringlog .*9999.*: run that version again"):
+        migrate(load_settings(database_url=database_url))
+    with engine.connect() as tx:
+        assert tx.scalar(text("SELECT version_num FROM alembic_version")) == "9999"
+
+
 def test_migrators_at_once_are_one_after_the_other(database_url: str) -> None:
     code = (
         "from consumers.database import migrate; from runtime.settings import load_settings; migrate(load_settings())"

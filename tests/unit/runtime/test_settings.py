@@ -1,5 +1,6 @@
 """The settings: what is wrong is said in one sentence, which names the variable and never a secret."""
 
+import ssl
 from pathlib import Path
 
 import pytest
@@ -158,6 +159,12 @@ def test_a_certificate_that_can_t_be_read_is_a_wrong_setting(tmp_path: Path) -> 
         settings = load_settings(kafka_bootstrap_servers="a:1", kafka_security_protocol="SSL", kafka_ssl_cafile=path)
         with pytest.raises(SettingsError, match=r"^RINGLOG_KAFKA_SSL_CAFILE.* is wrong: "):
             connection(settings)
+
+
+def test_a_broker_s_certificate_is_verified_and_need_not_be_stricter_than_private_authorities_are() -> None:
+    context = connection(load_settings(kafka_bootstrap_servers="a:1", kafka_security_protocol="SSL"))["ssl_context"]
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+    assert not context.verify_flags & ssl.VERIFY_X509_STRICT
 
 
 @pytest.mark.parametrize(

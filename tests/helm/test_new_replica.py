@@ -1,0 +1,96 @@
+"""A new replica with an empty volume: it is ready when it has read the whole log, and then knows every caller."""
+
+import asyncio
+import json
+import random
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+import pytest
+
+from runtime.kafka import make_producer, start_within, stop_within
+from runtime.settings import Settings, load_settings
+from schemas.partition import partition_of
+from tests.helm.outside import PARTITIONS
+from tests.helm.release import IDENTITY_KEY, WEBHOOK_SECRET, Release
+from tests.unit.state.events import Event, ended
+
+pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(600)]
+
+EVENTS = 50_000
+CALLERS = 5_000
+NUMBER = "+15551239999"
+
+# Run inside of a server's container, which knows itself by its loopback address.
+ASK = f"""
+import urllib.parse, urllib.request
+query = urllib.parse.urlencode({{"session_id": "s", "agent_id": "a", "from": "{NUMBER}", "to": "+15550001111"}})
+head = {{"authorization": "Bearer {WEBHOOK_SECRET}"}}
+request = urllib.request.Request("http://127.0.0.1:8080/webhooks/prefetch?" + query, headers=head)
+print(urllib.request.urlopen(request, timeout=5).read().decode())
+"""
+
+
+def test_a_new_replica_is_ready_when_it_has_replayed_the_log(
+    new_release: Callable[..., Release], measured: Callable[[str, str], None]
+) -> None:
+    release = new_release()
+    # Long enough for a busy machine: what is looked at is that readiness means "caught up".
+    values = {
+        "service": {"replicas": 1, "builder": {"startWithinSeconds": 240}},
+        "consumers": {"calls": None, "billing": None, "transcripts": None},
+    }
+    release.install(values)
+    log = calls_of_many()
+    asyncio.run(send(release.outside.settings(release.prefix), log))
+    known = sum(event.key == caller_id(NUMBER).encode() for event in log)
+
+    release.upgrade({**values, "service": {**values["service"], "replicas": 2}})
+    said = json.loads(release.kubectl("exec", "ringlog-1", "--container", "server", "--", "python", "-c", ASK))
+    assert said["metadata"]["ringlog_calls"] == known
+    measured(
+        f"a new replica, {EVENTS:,} events to read", f"ready {replayed_in(release, 'ringlog-1'):g} s after its start"
+    )
+    release.uninstall()
+
+
+def calls_of_many() -> list[Event]:
+    chance = random.Random(1)
+    numbers = [f"+1555200{number:04d}" for number in range(CALLERS - 1)] + [NUMBER]
+    return [
+        ended(f"session-{number}", caller_id(chance.choice(numbers)), number + 1, duration=60, cost_breakdown=[])
+        for number in range(EVENTS - 1)
+    ] + [ended("the last", caller_id(NUMBER), EVENTS, duration=60, cost_breakdown=[])]
+
+
+def caller_id(number: str) -> str:
+    return _identity.id_of_number(number)
+
+
+_identity = load_settings(identity_key=IDENTITY_KEY).identity()
+
+
+async def send(settings: Settings, log: Sequence[Event]) -> None:
+    producer = make_producer(settings)
+    await start_within(producer)
+    try:
+        acks = [
+            await producer.send(
+                settings.topic_prefix + event.topic,
+                event.value,
+                key=event.key,
+                partition=partition_of(event.key, PARTITIONS),
+            )
+            for event in log
+        ]
+        await asyncio.gather(*acks)
+    finally:
+        await stop_within(producer)
+
+
+def replayed_in(release: Release, pod: str) -> float:
+    """Seconds from the start of the builder's container to the pod's readiness, by the cluster's clock."""
+    status = json.loads(release.kubectl("get", "pod", pod, "--output", "json"))["status"]
+    began = status["initContainerStatuses"][0]["state"]["running"]["startedAt"]
+    (ready,) = (one["lastTransitionTime"] for one in status["conditions"] if one["type"] == "Ready")
+    return (datetime.fromisoformat(ready) - datetime.fromisoformat(began)).total_seconds()
