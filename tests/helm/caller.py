@@ -1,19 +1,25 @@
 """Runs inside of the cluster, in a pod of ringlog's image: calls, without a second try, and what came of each.
 
-`python -c <this file> URL SECONDS RATE`: it prints one JSON object at its end. A half of the calls shares connections
-that are kept open, as a proxy's are, the other half opens a new one each time.
+`python -c <this file> URL SECONDS RATE`: after so long, or at SIGTERM, it prints one JSON object. A half of the calls
+shares connections that are kept open, as a proxy's are, the other half opens a new one each time.
 """
 
 import asyncio
 import json
 import os
+import signal
 import sys
 import time
 
 import aiohttp
 
 ANSWER_WITHIN_S = 15  # longer than any deadline of the service: an answer that comes late is not a lost one
-NUMBER = "+15551230000"
+CALLERS = 40  # enough for every partition of a test
+
+
+def number_of(session_id):
+    """Who makes the call of a session: one after the other."""
+    return f"+1555123{int(session_id.rpartition('-')[2]) % CALLERS:04}"
 
 
 class Caller:
@@ -39,7 +45,8 @@ class Caller:
             self.failed.append(f"{session_id}: {type(error).__name__} {error}")
 
     async def both(self, http, session_id):
-        query = {"session_id": session_id, "agent_id": "a", "from": NUMBER, "to": "+15550001111"}
+        number = number_of(session_id)
+        query = {"session_id": session_id, "agent_id": "a", "from": number, "to": "+15550001111"}
         began = time.perf_counter()
         async with http.get(f"{self.url}/webhooks/prefetch", params=query) as answer:
             prefetch = await answer.json()
@@ -49,7 +56,7 @@ class Caller:
         body = {
             "session_id": session_id,
             "agent_id": "a",
-            "voip": {"from": NUMBER, "to": "+15550001111"},
+            "voip": {"from": number, "to": "+15550001111"},
             "cost_breakdown": [{"type": "stt", "provider": "p", "credit": 0.25}],
         }
         async with http.post(f"{self.url}/webhooks/end-of-call", data=json.dumps(body)) as answer:
@@ -62,11 +69,16 @@ class Caller:
 
 async def main(url, seconds, rate):
     caller = Caller(url, os.environ["SECRET"])
+    stopping = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
     async with caller.session() as shared, asyncio.TaskGroup() as calls:
         for number in range(int(seconds * rate)):
+            if stopping.is_set():
+                break
             calls.create_task(caller.call(number, shared))
             await asyncio.sleep(1 / rate)
     print(json.dumps({"accepted": caller.accepted, "failed": caller.failed, "slowest_s": caller.slowest_s}))  # noqa: T201
 
 
-asyncio.run(main(sys.argv[1], float(sys.argv[2]), float(sys.argv[3])))
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], float(sys.argv[2]), float(sys.argv[3])))

@@ -1,36 +1,31 @@
-"""One release of the chart in a namespace of its own, and the calls that are made to it."""
+"""One release of the chart in a namespace of its own."""
 
 import json
 import secrets
 import subprocess
 import time
+from collections import Counter, defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from schemas.topics import CALLS_ENDED
+from tests.helm.calling import Calling, Calls
 from tests.helm.outside import PARTITIONS, Outside
+from tests.helm.pod import Pod
+from tests.helm.waiting import PATIENCE_S, eventually
 from tests.sources.cluster import Cluster
 
 CHART = Path(__file__).parents[2] / "helm" / "ringlog"
-CALLER = (Path(__file__).parent / "caller.py").read_text()
 
 NAME = "ringlog"
 WEBHOOK_SECRET = "webhook-secret-of-the-tests"
+CREDIT_MICROS = 250_000  # what the end of each call says that it cost
 IDENTITY_KEY = "identity-key-of-the-tests"
 WAIT_S = 240  # for what should take one minute, on a machine that does other things, too
 
 Values = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Calls:
-    """What became of calls that were made once each: sessions whose end was accepted, and what went wrong."""
-
-    accepted: list[str]
-    failed: list[str]
-    slowest_s: float
 
 
 class Release:
@@ -54,7 +49,7 @@ class Release:
             "topics": {"partitions": PARTITIONS},
             "service": {"persistence": {"size": "1Gi"}},
             # Four processes of a machine with two cores would starve each other by their requests.
-            "pod": {"resources": {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}}},
+            "pod": {"resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}}},
         }
 
     def prepare(self) -> None:
@@ -82,15 +77,18 @@ class Release:
     def upgrade(self, values: Values | None = None, *flags: str) -> float:
         return self._helm("upgrade", values, flags or ("--wait",))
 
-    def rollback(self, revision: int) -> None:
+    def rollback(self, revision: int) -> float:
+        """Seconds that it took, until everything was ready."""
+        began = time.monotonic()
         self.helm("rollback", NAME, str(revision), "--wait", "--timeout", f"{WAIT_S}s")
+        return time.monotonic() - began
 
     def test(self) -> str:
         """What `ringlog check` printed. Raises `AssertionError` with it when it found something wrong."""
         try:
             return self.helm("test", NAME, "--logs", "--timeout", f"{WAIT_S}s")
         except subprocess.CalledProcessError as error:
-            raise AssertionError(f"helm test failed: {error.stdout}{error.stderr}\n{self.what_is_wrong()}") from None
+            raise AssertionError(f"helm test failed: {error.stdout}{error.stderr}") from None
 
     def uninstall(self) -> None:
         self.helm("uninstall", NAME, "--wait", "--timeout", f"{WAIT_S}s")
@@ -100,93 +98,102 @@ class Release:
         self.cluster.kubectl("delete", "namespace", self.namespace, "--wait=false", "--ignore-not-found")
 
     @contextmanager
-    def calling(self, seconds: float, rate: float) -> Iterator["Calling"]:
-        """Calls are under way inside of it, from a pod of the namespace; `result` waits for their end."""
-        name = f"caller-{secrets.token_hex(3)}"
-        self.kubectl("apply", "--filename", "-", stdin=json.dumps(self._caller(name, seconds, rate)))
-        calling = Calling(self, name, seconds)
-        calling.wait_until_it_runs()
+    def calling(self, rate: float = 20, most: int = 20_000) -> Iterator[Calling]:
+        """Calls are under way inside of it, so many a second, from a pod of the namespace."""
+        calling = Calling(self.kubectl, self._image, f"http://{NAME}:8080", WEBHOOK_SECRET)
+        calling.begin(most / rate, rate)
         yield calling
 
     def call(self, number: int = 20) -> Calls:
         """So many calls, at twenty a second."""
-        with self.calling(number / 20, 20) as calling:
+        with self.calling(20, number) as calling:
             return calling.result()
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         return self.cluster.kubectl("--namespace", self.namespace, *arguments, stdin=stdin)
 
-    def helm(self, *arguments: str) -> str:
+    def helm(self, *arguments: str, stdin: str | None = None) -> str:
         words = ("--namespace", self.namespace, *arguments)
-        return self.cluster.tools.helm(self.helm_version, *words, timeout_s=WAIT_S + 60)
+        return self.cluster.tools.helm(self.helm_version, *words, stdin=stdin, timeout_s=WAIT_S + 60)
 
-    def pods(self, component: str) -> list[dict[str, Any]]:
+    def pods(self, component: str) -> list[Pod]:
+        """Those that are not going already, by name."""
         said = self.kubectl("get", "pods", "-l", f"app.kubernetes.io/component={component}", "-o", "json")
-        found: list[dict[str, Any]] = json.loads(said)["items"]
+        return [
+            Pod(self.kubectl, found["metadata"]["name"], found["metadata"]["uid"])
+            for found in json.loads(said)["items"]
+            if "deletionTimestamp" not in found["metadata"]
+        ]
+
+    def volumes(self) -> dict[str, str]:
+        """What each claim is bound to: the same volume as before, or another one?"""
+        claims = json.loads(self.kubectl("get", "persistentvolumeclaims", "--output", "json"))["items"]
+        return {claim["metadata"]["name"]: claim["spec"]["volumeName"] for claim in claims}
+
+    def wait_until_ready(self, *workloads: str) -> None:
+        """`statefulset/ringlog`, `deployment/ringlog-billing`."""
+        for workload in workloads:
+            self.kubectl("rollout", "status", workload, f"--timeout={WAIT_S}s")
+
+    def ended(self) -> dict[str, Counter[str]]:
+        """Of each session that has ended in the topic: its events, and how often each lies there."""
+        found: dict[str, Counter[str]] = defaultdict(Counter)
+        for record in self.outside.records(self.prefix, CALLS_ENDED):
+            found[str(record.header("ce_subject"))][str(record.header("ce_id"))] += 1
         return found
 
+    def billed(self) -> dict[str, int]:
+        """Micro-credits of each session."""
+        query = "SELECT session_id, sum(amount_micros) FROM billing_entries GROUP BY session_id"
+        return {session_id: int(amount) for session_id, amount in self.outside.rows(self.database, query)}
+
+    def wait_until_kept(self, calls: Calls, within_s: float = PATIENCE_S) -> None:
+        """Each accepted call is one event in the topic, however often it lies there, and billed once."""
+
+        def kept() -> bool:
+            ended, billed = self.ended(), self.billed()
+            events = {said: len(ended.get(said, ())) for said in calls.accepted}
+            wrong = {said: number for said, number in events.items() if number != 1}
+            assert not wrong, f"sessions, and how many events of theirs the topic has: {wrong}"
+            amounts = {said: billed.get(said) for said in calls.accepted}
+            wrong = {said: amount for said, amount in amounts.items() if amount != CREDIT_MICROS}
+            assert not wrong, f"sessions, and what was billed for them: {wrong}"
+            return True
+
+        eventually(kept, within_s)
+
     def what_is_wrong(self) -> str:
-        """For a person who reads why a test failed."""
-        pods = self.kubectl("get", "pods", "--output", "wide")
-        events = self.kubectl("get", "events", "--sort-by=.lastTimestamp").splitlines()[-15:]
-        return "\n".join([pods, *events])
+        """For a person who reads why a test failed: pods, events, and what every container said last."""
+        said = [self.kubectl("get", "pods", "--output", "wide"), self._events()]
+        for pod in json.loads(self.kubectl("get", "pods", "--output", "json"))["items"]:
+            name = pod["metadata"]["name"]
+            said.append(self._logs(name))
+            restarts = [
+                status["name"]
+                for key in ("initContainerStatuses", "containerStatuses")
+                for status in pod["status"].get(key, [])
+                if status["restartCount"]
+            ]
+            said += [self._logs(name, "--previous", "--container", container) for container in restarts]
+        return "\n".join(said)
+
+    def _events(self) -> str:
+        return "\n".join(self.kubectl("get", "events", "--sort-by=.lastTimestamp").splitlines()[-25:])
+
+    def _logs(self, pod: str, *flags: str) -> str:
+        which = flags or ("--all-containers", "--prefix")
+        with suppress(subprocess.CalledProcessError):  # a container that has not started has no log
+            return f"--- {pod} {' '.join(flags)}\n{self.kubectl('logs', pod, '--tail=15', *which)}"
+        return f"--- {pod} {' '.join(flags)}: no log"
 
     def _helm(self, verb: str, values: Values | None, flags: tuple[str, ...]) -> float:
-        merged = merge(self.values(), values or {})
-        path = CHART.parent / f".{self.namespace}.json"
-        path.write_text(json.dumps(merged))
+        merged = json.dumps(merge(self.values(), values or {}))
         began = time.monotonic()
         try:
-            self.helm(verb, NAME, str(CHART), "--values", str(path), "--timeout", f"{WAIT_S}s", *flags)
+            self.helm(verb, NAME, str(CHART), "--values", "-", "--timeout", f"{WAIT_S}s", *flags, stdin=merged)
         except subprocess.CalledProcessError as error:
-            raise AssertionError(f"helm {verb} failed: {error.stderr}\n{self.what_is_wrong()}") from None
-        finally:
-            path.unlink()
+            raise AssertionError(f"helm {verb} failed: {error.stderr}") from None
         return time.monotonic() - began
-
-    def _caller(self, name: str, seconds: float, rate: float) -> dict[str, Any]:
-        arguments = ["-c", CALLER, f"http://{NAME}:8080", str(seconds), str(rate)]
-        confined = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-        container = {
-            "name": "caller",
-            "image": self._image,
-            "imagePullPolicy": "IfNotPresent",
-            "command": ["python", *arguments],
-            "env": [{"name": "SECRET", "value": WEBHOOK_SECRET}],
-            "securityContext": confined,
-        }
-        spec = {
-            "restartPolicy": "Never",
-            "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
-            "containers": [container],
-        }
-        return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
-
-
-class Calling:
-    """Calls that are under way."""
-
-    def __init__(self, release: Release, pod: str, seconds: float) -> None:
-        self._release = release
-        self._pod = pod
-        self._seconds = seconds
-
-    def wait_until_it_runs(self) -> None:
-        running = "jsonpath={.status.containerStatuses[0].started}=true"
-        ended = "jsonpath={.status.phase}=Succeeded"  # a few calls are made sooner than anybody looks
-        for condition in (running, ended):
-            try:
-                self._release.kubectl("wait", f"pod/{self._pod}", f"--for={condition}", "--timeout=30s")
-                return
-            except subprocess.CalledProcessError:
-                continue
-        raise AssertionError(f"the calls did not begin\n{self._release.what_is_wrong()}")
-
-    def result(self) -> Calls:
-        patience = f"--timeout={int(self._seconds + WAIT_S)}s"
-        self._release.kubectl("wait", f"pod/{self._pod}", "--for=jsonpath={.status.phase}=Succeeded", patience)
-        said = self._release.kubectl("logs", self._pod)
-        return Calls(**json.loads(said.splitlines()[-1]))
 
 
 def merge(into: Values, more: Values) -> Values:

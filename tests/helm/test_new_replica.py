@@ -12,7 +12,7 @@ from runtime.kafka import make_producer, start_within, stop_within
 from runtime.settings import Settings, load_settings
 from schemas.partition import partition_of
 from tests.helm.outside import PARTITIONS
-from tests.helm.release import IDENTITY_KEY, WEBHOOK_SECRET, Release
+from tests.helm.release import IDENTITY_KEY, Release
 from tests.unit.state.events import Event, ended
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(600)]
@@ -20,15 +20,6 @@ pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(600)]
 EVENTS = 50_000
 CALLERS = 5_000
 NUMBER = "+15551239999"
-
-# Run inside of a server's container, which knows itself by its loopback address.
-ASK = f"""
-import urllib.parse, urllib.request
-query = urllib.parse.urlencode({{"session_id": "s", "agent_id": "a", "from": "{NUMBER}", "to": "+15550001111"}})
-head = {{"authorization": "Bearer {WEBHOOK_SECRET}"}}
-request = urllib.request.Request("http://127.0.0.1:8080/webhooks/prefetch?" + query, headers=head)
-print(urllib.request.urlopen(request, timeout=5).read().decode())
-"""
 
 
 def test_a_new_replica_is_ready_when_it_has_replayed_the_log(
@@ -46,10 +37,10 @@ def test_a_new_replica_is_ready_when_it_has_replayed_the_log(
     known = sum(event.key == caller_id(NUMBER).encode() for event in log)
 
     release.upgrade({**values, "service": {**values["service"], "replicas": 2}})
-    said = json.loads(release.kubectl("exec", "ringlog-1", "--container", "server", "--", "python", "-c", ASK))
-    assert said["metadata"]["ringlog_calls"] == known
+    _, newcomer = release.pods("service")
+    assert newcomer.calls_of(NUMBER) == known
     measured(
-        f"a new replica, {EVENTS:,} events to read", f"ready {replayed_in(release, 'ringlog-1'):g} s after its start"
+        f"a new replica, {EVENTS:,} events to read", f"ready {replayed_in(release, newcomer.name):g} s after its start"
     )
     release.uninstall()
 

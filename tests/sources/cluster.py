@@ -43,9 +43,9 @@ class Tools:
         )
         return done.stdout
 
-    def helm(self, version: str, *arguments: str, timeout_s: float = _DEADLINE_S) -> str:
+    def helm(self, version: str, *arguments: str, stdin: str | None = None, timeout_s: float = _DEADLINE_S) -> str:
         """`version` is "3" or "4"."""
-        return self.run(self.program(version), *arguments, timeout_s=timeout_s)
+        return self.run(self.program(version), *arguments, stdin=stdin, timeout_s=timeout_s)
 
     def program(self, version: str) -> str:
         """The Helm of a version: on a laptop there is one, named helm. Raises `Unavailable` for another one."""
@@ -62,15 +62,21 @@ class Tools:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster that answers. `host` is where pods reach this machine."""
+    """A cluster that answers. `host` is where pods reach this machine; `started`: it was not there before."""
 
     tools: Tools
     host: str
     description: str
     node: Path | None = None
+    started: bool = False
 
     def kubectl(self, *arguments: str, stdin: str | None = None, timeout_s: float = _DEADLINE_S) -> str:
         return self.tools.run("kubectl", *arguments, stdin=stdin, timeout_s=timeout_s)
+
+    def close(self) -> None:
+        """Leaves nothing of a node that was started here."""
+        if self.node is not None and self.started:
+            _run(self.node, "down", _UP_DEADLINE_S)
 
     def load(self, image: str, folder: Path) -> None:
         """So that pods find it without a registry. Raises `Unavailable`."""
@@ -107,10 +113,11 @@ def open_cluster() -> Cluster:
     node = _node()
     if node is None:
         raise Unavailable(f"KUBECONFIG names no cluster, and {NODE} no test equipment that starts one")
-    if subprocess.run([str(node), "status"], capture_output=True, check=False).returncode:
+    started = subprocess.run([str(node), "status"], capture_output=True, check=False).returncode != 0
+    if started:
         _run(node, "build", _BUILD_DEADLINE_S)
         _run(node, "up", _UP_DEADLINE_S)
-    return Cluster(Tools(_environment_of(node)), _HOST_OF_NODE, "a node of the test equipment", node)
+    return Cluster(Tools(_environment_of(node)), _HOST_OF_NODE, "a node of the test equipment", node, started)
 
 
 def _node() -> Path | None:
