@@ -13,7 +13,8 @@ TESTBED ?= ../shared/testbed/docker
 TESTBED_NODE ?= ../shared/testbed/kubernetes/node
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all test-kubernetes check image env chart-readme format bench bench-journal bench-books bench-memory bench-recordings lock clean
+.PHONY: help run test test-all test-kubernetes check format image env chart-readme lock clean
+.PHONY: bench bench-journal bench-books bench-memory bench-rebuild bench-recordings bench-replay
 
 help: ## What can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -91,8 +92,14 @@ bench-books: $(VENV)/installed ## Billing and transcripts on PostgreSQL, against
 bench-memory: $(VENV)/installed ## The memory of a consumer over a million events
 	$(BIN)/python -m bench.memory
 
+bench-rebuild: $(VENV)/installed ## Prefetches beside a rebuild of the state, and what a rebuild needs
+	$(BIN)/python -m bench.rebuild
+
 bench-recordings: $(VENV)/installed ## Fifty downloads at once, against a bare download of the same sounds
 	$(BIN)/python -m bench.recordings
+
+bench-replay: $(VENV)/installed ## The rebuild of the profiles, against a loop that throws all away, and Quix Streams
+	$(BIN)/python -m bench.replay
 
 lock: $(VENV)/installed ## Resolve the dependencies anew
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \

@@ -55,6 +55,11 @@ class Bystanders:
     def cores(self) -> float:
         return max(0.0, (self._foreign_s() - self._before) / (time.monotonic() - self._since))
 
+    def cores_without(self, ours_s: float) -> float:
+        """The same, less the seconds of processes of ours that have ended meanwhile."""
+        elapsed = time.monotonic() - self._since
+        return max(0.0, (self._foreign_s() - self._before - ours_s) / elapsed)
+
     def _foreign_s(self) -> float:
         return machine_s() - sum(used_s(pid) for pid in self._ours)
 

@@ -31,7 +31,11 @@ class Postgres:
 
     def used_s(self) -> float:
         """Processor time of the whole server, in seconds: its processes, and those that have ended."""
-        return cpu.used_s(self.pid, ended=True) + sum(map(cpu.used_s, cpu.children(self.pid)))
+        alive = 0.0
+        for pid in cpu.children(self.pid):
+            with suppress(OSError):  # it has ended meanwhile
+                alive += cpu.used_s(pid)
+        return cpu.used_s(self.pid, ended=True) + alive
 
     def _execute(self, statement: sql.Composable) -> None:
         with psycopg.connect(self.url, autocommit=True) as connection:

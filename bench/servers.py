@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 from bench.cpu import on_core
@@ -35,9 +36,9 @@ class Server:
         assert self._process is not None
         return self._process.pid
 
-    def start(self, core: int) -> None:
-        """Raises `ServerError` when nothing listens in time."""
-        with self._log.open("wb") as log, on_core(core):
+    def start(self, core: int | None) -> None:
+        """On this core, or on all. Raises `ServerError` when nothing listens in time."""
+        with self._log.open("wb") as log, nullcontext() if core is None else on_core(core):
             self._process = subprocess.Popen(
                 self._command,
                 env=self._environment,

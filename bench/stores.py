@@ -13,6 +13,7 @@ from schemas.event import ENDED, Envelope, event_id, rfc3339
 from schemas.facts import CallerFact, fact_key
 from schemas.topics import CALLERS_FACTS, CALLS_ENDED
 from state.fold import Slice
+from state.generations import Generations
 from state.layout import About
 from state.store import ProfileStore
 
@@ -29,7 +30,9 @@ class _Message(msgspec.Struct):
 def fill_ringlog(state_dir: Path, callers: Sequence[Caller], identity: CallerIdentity) -> None:
     """Each caller has ended one call and has the user's facts. The store says that it has caught up."""
     now_us = time.time_ns() // 1000
-    store = ProfileStore(state_dir)
+    generations = Generations(state_dir)
+    path = generations.begin()
+    store = ProfileStore(path)
     try:
         for start in range(0, len(callers), _BATCH):
             part = callers[start : start + _BATCH]
@@ -44,6 +47,7 @@ def fill_ringlog(state_dir: Path, callers: Sequence[Caller], identity: CallerIde
         store.set_about(About("bench", True, now_us // 1000))
     finally:
         store.close()
+    generations.swap(path)
 
 
 def _ended(caller: Caller, identity: CallerIdentity, now_us: int, offset: int) -> _Message:

@@ -46,6 +46,18 @@ def begin(process: str, **overrides: Any) -> Settings:
     return settings
 
 
+def join(process: str) -> Settings:
+    """As `begin`, for a process that `ringlog up` doesn't start: without a Kafka it joins what runs here.
+
+    Its health and metrics are on a free port then, unless one is given. Raises `SettingsError`.
+    """
+    settings = load_settings()
+    if settings.kafka_bootstrap_servers:
+        return begin(process)
+    known = _known(settings.data_dir) | {"ops_port": 0}
+    return begin(process, **{name: value for name, value in known.items() if name not in settings.model_fields_set})
+
+
 def _known(data_dir: Path) -> dict[str, Any]:
     """What an earlier or a running `ringlog up` left in the data directory. Raises `SettingsError`."""
     with suppress(NotRunning):  # then the secrets of an earlier run must do

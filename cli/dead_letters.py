@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 
 from cli.context import EXIT_FAILED, EXIT_INTERRUPTED, complain, err, explained, load, out
 from cli.database import opened
+from cli.letter_owner import owner
 from cli.letter_text import letter_json, letter_lines, row_json, table_of
 from cli.since import since_us
 from cli.terminal import printable
@@ -20,7 +21,7 @@ from consumers import letter_book, outbox
 from consumers.database import read_only
 from consumers.dead_letters import event_of
 from consumers.letter_book import Letter, place
-from consumers.process import CONSUMERS
+from consumers.process import Found, find
 from consumers.redrive import Failed, Redrive, Result, read
 from runtime.clock import system_clock
 from runtime.process import EXIT_SETTINGS, run
@@ -32,7 +33,8 @@ app = typer.Typer(
     help="Events that a consumer could not handle: look at them and, when it is mended, have them handled.",
 )
 
-Consumer = Annotated[str, typer.Argument(help="Whose: calls, billing, transcripts or recordings.")]
+Consumer = Annotated[str, typer.Argument(help="Whose: calls, billing, transcripts, recordings, or your own.")]
+Group = Annotated[str | None, typer.Option(help="The name of your own, when you say it as my_module:MyConsumer.")]
 Which = Annotated[
     list[str] | None, typer.Argument(help="[TOPIC/]PARTITION/OFFSET as the list says it, or an event's id.")
 ]
@@ -54,6 +56,7 @@ def list_(
     error: Error = None,
     since: Since = None,
     session: Session = None,
+    group: Group = None,
     json: Json = False,
 ) -> None:
     """List what a consumer has given up and nobody has settled. Needs the database, and not Kafka.
@@ -63,9 +66,10 @@ def list_(
         ringlog dead-letters list billing --error KeyError --since 2h
     """
     with explained():
-        settings = _load(consumer)
+        settings = load()
         time = since_us(since, system_clock())
         with opened(settings) as engine, read_only(engine).connect() as tx:
+            consumer = owner(engine, consumer, group)
             letters = letter_book.find(tx, consumer, settled=all_, error=error, since_us=time, session_id=session)
     if json:
         typer.echo(msgspec.json.encode([row_json(letter) for letter in letters]))
@@ -81,6 +85,7 @@ def list_(
 def show(
     consumer: Consumer,
     which: Annotated[str, typer.Argument(help="[TOPIC/]PARTITION/OFFSET as the list says it, or an event's id.")],
+    group: Group = None,
     json: Json = False,
 ) -> None:
     """Show one dead letter: the error, where the event lies, its headers and its body.
@@ -92,8 +97,9 @@ def show(
         ringlog dead-letters show billing 3/1042
     """
     with explained():
-        settings = _load(consumer)
+        settings = load()
         with opened(settings) as engine:
+            consumer = owner(engine, consumer, group)
             letters = _named(engine, settings, consumer, [which])
         if len(letters) > 1:
             _stop(f"There are {len(letters)} dead letters of {which}: name one of {', '.join(map(place, letters))}.")
@@ -117,6 +123,7 @@ def redrive(
     error: Error = None,
     since: Since = None,
     session: Session = None,
+    group: Group = None,
     json: Json = False,
 ) -> None:
     """Have events handled by this consumer alone, in this process: run it where the mended version is installed.
@@ -129,17 +136,21 @@ def redrive(
         ringlog dead-letters redrive billing 3/1042
 
         ringlog dead-letters redrive billing --error KeyError
+
+        ringlog dead-letters redrive my_package:CrmSync --group crm --all
     """
     wanted = _Wanted(which or [], all_, error, since, session)
     result = _Redriven()
     with explained():
-        settings = _load(consumer)
+        settings = load()
         with opened(settings) as engine:
-            letters = _chosen(engine, settings, consumer, wanted)
+            name = owner(engine, consumer, group)
+            letters = _chosen(engine, settings, name, wanted)
+            found = find(consumer, group)
             try:
-                run(lambda stop: _redrive(settings, consumer, engine, letters, result, stop))
+                run(lambda stop: _redrive(settings, found, engine, letters, result, stop))
             finally:  # what was redriven stays so, whatever went wrong then
-                _report(consumer, engine, result, json)
+                _report(name, engine, result, json)
     if result.stopped:
         raise typer.Exit(EXIT_INTERRUPTED)
     if result.failed:
@@ -154,6 +165,7 @@ def discard(
     error: Error = None,
     since: Since = None,
     session: Session = None,
+    group: Group = None,
     json: Json = False,
 ) -> None:
     """Settle dead letters without handling their events. The events stay in Kafka, and may be redriven by name.
@@ -164,8 +176,9 @@ def discard(
     """
     wanted = _Wanted(which or [], all_, error, since, session)
     with explained():
-        settings = _load(consumer)
+        settings = load()
         with opened(settings) as engine:
+            consumer = owner(engine, consumer, group)
             letters = _chosen(engine, settings, consumer, wanted)
             with engine.begin() as tx:
                 now = system_clock()
@@ -201,14 +214,6 @@ class _Redriven(msgspec.Struct):
             self.already += 1
 
 
-def _load(consumer: str) -> Settings:
-    """Raises `SettingsError`."""
-    if consumer not in CONSUMERS:
-        reason = "profiles goes past what it can't read" if consumer == "profiles" else f"There is no {consumer!r}"
-        _stop(f"{reason}: dead letters have {', '.join(sorted(CONSUMERS))}.", EXIT_SETTINGS)
-    return load()
-
-
 def _chosen(engine: Engine, settings: Settings, consumer: str, wanted: _Wanted) -> list[Letter]:
     filtered = wanted.error is not None or wanted.since is not None or wanted.session is not None
     if wanted.which and not filtered and not wanted.all:
@@ -240,15 +245,14 @@ async def _look_up(settings: Settings, consumer: str, letters: Sequence[Letter],
 
 
 async def _redrive(
-    settings: Settings, consumer: str, engine: Engine, letters: Sequence[Letter], result: _Redriven, stop: asyncio.Event
+    settings: Settings, found: Found, engine: Engine, letters: Sequence[Letter], result: _Redriven, stop: asyncio.Event
 ) -> None:
-    make = CONSUMERS[consumer]
-    redrive = Redrive(make(settings, engine)[0], engine)
+    redrive = Redrive(found.make(settings, engine)[0], engine)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    async with aclosing(read(settings, consumer, letters)) as found:
+    async with aclosing(read(settings, found.name, letters)) as records:
         with Progress(*columns, console=err, disable=not err.is_terminal) as progress:
             task = progress.add_task("Redriving", total=len(letters))
-            async for letter, record in found:
+            async for letter, record in records:
                 if stop.is_set():
                     result.stopped = True
                     return

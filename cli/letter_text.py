@@ -8,8 +8,8 @@ import msgspec
 from rich.table import Table
 
 from cli.terminal import printable
-from consumers.dead_letters import MESSAGE
 from consumers.letter_book import Letter, place
+from schemas.dead_letter import MESSAGE
 from schemas.event import Record, rfc3339
 
 

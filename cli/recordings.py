@@ -16,9 +16,10 @@ from cli.recording_text import entry_json, table_of, totals
 from cli.since import since_us
 from cli.terminal import printable
 from consumers.database import read_only
+from consumers.object_store import StorageAway
 from consumers.recordings import book
 from consumers.recordings.book import Entry, Status
-from consumers.recordings.storage import Storage, StorageAway
+from consumers.recordings.storage import Storage
 from consumers.recordings.verification import Verdict, verify
 from consumers.recordings.work_table import now_us
 from runtime.clock import system_clock

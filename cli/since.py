@@ -10,16 +10,21 @@ _SPAN = re.compile(r"([0-9]{1,6})([smhd])")
 
 
 def since_us(said: str | None, now_us: int) -> int | None:
+    """As `time_us`; None for None."""
+    return None if said is None else time_us(said, now_us, "--since")
+
+
+def time_us(said: str, now_us: int, option: str) -> int:
     """In microseconds since the epoch; a date without a zone is in UTC. Raises `SettingsError` with a sentence."""
-    if said is None:
-        return None
     if ago := _SPAN.fullmatch(said):
         return now_us - int(ago[1]) * _UNIT_S[ago[2]] * 1_000_000
     try:
         time = datetime.fromisoformat(said)
         return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1_000_000)
     except (ValueError, OverflowError):
-        raise SettingsError(f"--since is wrong: {said!r} is no time; write 30m, 2h, 3d, or 2026-01-31T09:30.") from None
+        raise SettingsError(
+            f"{option} is wrong: {said!r} is no time; write 30m, 2h, 3d, or 2026-01-31T09:30."
+        ) from None
 
 
 def seconds_of(said: str, option: str) -> float:

@@ -8,24 +8,36 @@ import typer
 from rich.table import Table
 
 from cli.context import EXIT_FAILED, explained, load, out, patiently
+from consumers.own import check_name
 from runtime import topics
 from runtime.topics import Report, TopicStatus
-from schemas.topics import DAY_MS, FOREVER_MS
+from schemas.topics import CATALOGUE, DAY_MS, FOREVER_MS, Topic, dead_letters
 
 app = typer.Typer(no_args_is_help=True, help="The topics of the catalogue on your Kafka: make them, look at them.")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Own = Annotated[
+    list[str] | None,
+    typer.Option("--consumer", metavar="NAME", help="With the dead letters of this consumer of your own."),
+]
 Fix = Annotated[bool, typer.Option("--fix", help="Repair the settings of topics that exist. Lowers nothing.")]
 
 Wait = Annotated[bool, typer.Option("--wait", help="While Kafka is away, try again.")]
 
 
 @app.command()
-def apply(fix: Fix = False, wait: Wait = False, json: Json = False) -> None:
-    """Make the topics that are missing; report, and with --fix repair, those that differ from the catalogue."""
+def apply(fix: Fix = False, wait: Wait = False, consumer: Own = None, json: Json = False) -> None:
+    """Make the topics that are missing; report, and with --fix repair, those that differ from the catalogue.
+
+    Examples:
+
+        ringlog topics apply
+
+        ringlog topics apply --consumer crm
+    """
     with explained():
-        settings = load()
-        report = patiently(lambda: asyncio.run(topics.apply(settings, fix=fix)), wait=wait)
+        settings, wanted = load(), _with_own(consumer)
+        report = patiently(lambda: asyncio.run(topics.apply(settings, fix=fix, topics=wanted)), wait=wait)
     if json:
         _print_json(report)
         return
@@ -39,10 +51,10 @@ def apply(fix: Fix = False, wait: Wait = False, json: Json = False) -> None:
 
 
 @app.command()
-def check(json: Json = False) -> None:
+def check(consumer: Own = None, json: Json = False) -> None:
     """Report what differs from the catalogue. The exit code is 1 when anything does."""
     with explained():
-        report = asyncio.run(topics.check(load()))
+        report = asyncio.run(topics.check(load(), topics=_with_own(consumer)))
     if json:
         _print_json(report)
     else:
@@ -54,10 +66,10 @@ def check(json: Json = False) -> None:
 
 
 @app.command("list")
-def list_(json: Json = False) -> None:
+def list_(consumer: Own = None, json: Json = False) -> None:
     """Show the topics, what is in them and how they are kept."""
     with explained():
-        report = asyncio.run(topics.check(load()))
+        report = asyncio.run(topics.check(load(), topics=_with_own(consumer)))
     if json:
         _print_json(report)
         return
@@ -73,6 +85,15 @@ def list_(json: Json = False) -> None:
             _kept(status),
         )
     out.print(table)
+
+
+def _with_own(consumers: list[str] | None) -> list[Topic]:
+    """The catalogue, and the dead letters of these. Raises `SettingsError` for what can't be a consumer's name."""
+    own = []
+    for name in consumers or ():
+        check_name(name, "a consumer")
+        own.append(dead_letters(name))
+    return [*CATALOGUE, *(topic for topic in own if topic not in CATALOGUE)]
 
 
 def _kept(status: TopicStatus) -> str:

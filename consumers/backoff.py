@@ -16,9 +16,9 @@ class Backoff:
         self._longest = longest_s
         self._next = first_s
 
-    async def wait(self, stop: asyncio.Event) -> None:
+    async def wait(self, stop: asyncio.Event, at_least_s: float = 0.0) -> None:
         """Returns early when `stop` is set."""
-        delay = self._next * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
+        delay = max(at_least_s, self._next * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, guards nothing
         self._next = min(self._next * 2, self._longest)
         with contextlib.suppress(TimeoutError):  # the usual end of a wait
             await asyncio.wait_for(stop.wait(), delay)

@@ -52,9 +52,10 @@ class Billing:
 
     name = BILLING
     topics: tuple[Topic, ...] = (CALLS_ENDED,)
+    thread_safe = True
 
-    def __init__(self, plans: Plans | None = None) -> None:
-        self._plan_charges = PlanCharges(plans)
+    def __init__(self, plans: Plans | None = None, plan_charges: PlanCharges | None = None) -> None:
+        self._plan_charges = plan_charges or PlanCharges(plans)
 
     def handle(self, tx: Connection, records: Sequence[Record]) -> None:
         """Raises `UnreadableEvent` for an event whose cost can't be read as money."""
@@ -136,11 +137,34 @@ def _events(session_id: str, postings: Sequence[Posting], before: Entries, rows:
     if dict(list(rows.items())[: len(before)]) == before:
         posted = {source for source, _, _ in before}
         return [_event(session_id, posting) for posting in postings if posting.source.event_id not in posted]
-    told = _sums(Charge(row["type"], row["provider"], row["amount_micros"]) for row in before.values())
-    due = _sums(charge for posting in postings for charge in posting.entries)
-    if not (entries := _differences(told, due)):
+    if not (entries := _untold(before, postings)):
         return []
     return [_event(session_id, msgspec.structs.replace(postings[-1], kind=ADJUSTMENT, entries=entries))]
+
+
+def correction(
+    session_id: str, history: Sequence[Revision], before: Entries, replay: str, *, gone: bool = False
+) -> outbox.OutboxEvent | None:
+    """What the topic must say when a replay replaces the entries `before` by those of `history`, which is not empty,
+    or takes them back, because the session is `gone`.
+
+    One event with the difference; None when the cost stays the same. Its id is of this `replay` too: a mistake that
+    was mended twice was also told twice.
+    """
+    postings = [] if gone else list(postings_of(history))
+    if not (entries := _untold(before, postings)):
+        return None
+    kind = ADJUSTMENT if before else CHARGE
+    if postings:
+        posting = msgspec.structs.replace(postings[-1], kind=kind, entries=entries)
+    else:
+        posting = Posting(kind, entries, 0, decoded(history[-1].content), history)
+    return _event(session_id, posting, replay)
+
+
+def _untold(before: Entries, postings: Iterable[Posting]) -> tuple[Charge, ...]:
+    told = _sums(Charge(row["type"], row["provider"], row["amount_micros"]) for row in before.values())
+    return _differences(told, _sums(charge for posting in postings for charge in posting.entries))
 
 
 def _sums(charges: Iterable[Charge]) -> dict[_Key, int]:
@@ -151,8 +175,8 @@ def _sums(charges: Iterable[Charge]) -> dict[_Key, int]:
     return sums
 
 
-def _event(session_id: str, posting: Posting) -> outbox.OutboxEvent:
-    id_ = derived_event_id(CHARGED, session_id, posting.history, encoded(posting.entries))
+def _event(session_id: str, posting: Posting, replay: str = "") -> outbox.OutboxEvent:
+    id_ = derived_event_id(CHARGED, session_id, posting.history, encoded(posting.entries) + replay.encode())
     charged = Charged(
         event_id=id_,
         session_id=session_id,

@@ -10,14 +10,12 @@ import msgspec
 from sqlalchemy import Connection
 
 from consumers import revisions
-from consumers.calls import EndedCall, bounded_name, ended_call
-from consumers.contract import UnreadableEvent
+from consumers.calls import EndedCall, announced_call, ended_call
 from consumers.database import clean_text
 from consumers.revisions import Revision
 from consumers.rows import insert_rows
 from consumers.tables import call_log
-from schemas.event import MAX_SESSION_ID_CHARACTERS, PREFETCHED, Record, decode_envelope, ordering
-from schemas.lenient import UNREADABLE
+from schemas.event import PREFETCHED, Record
 from schemas.status import CallStatus
 from schemas.topics import CALLS_ENDED, CALLS_PREFETCH, Topic
 
@@ -51,6 +49,7 @@ class CallLog:
 
     name = "calls"
     topics: tuple[Topic, ...] = (CALLS_PREFETCH, CALLS_ENDED)
+    thread_safe = True
 
     def handle(self, tx: Connection, records: Sequence[Record]) -> None:
         """Raises `UnreadableEvent` for what is neither."""
@@ -64,17 +63,9 @@ class CallLog:
 
 
 def _prefetched(record: Record) -> tuple[str, Revision]:
-    try:
-        envelope = decode_envelope(record.value or b"")
-    except UNREADABLE as error:
-        raise UnreadableEvent(f"this value is no prefetch: {error}") from error
-    if len(envelope.session_id) > MAX_SESSION_ID_CHARACTERS:
-        raise UnreadableEvent(f"a session id of {len(envelope.session_id)} characters")
-    _, received_at, id_ = ordering(envelope, record.appended_ms)
-    agent_id = None if envelope.agent_id is None else bounded_name(envelope.agent_id)
-    decided_by = None if envelope.decided_by is None else bounded_name(envelope.decided_by)
-    said = Said(envelope.caller.id, agent_id, envelope.direction, decided_by, prefetched_at=received_at)
-    return clean_text(envelope.session_id), Revision(id_, received_at, _encode(said))
+    call = announced_call(record)
+    said = Said(call.caller.id, call.agent_id, call.direction, call.decided_by, prefetched_at=call.received_at)
+    return call.session_id, Revision(call.event_id, call.received_at, _encode(said))
 
 
 def _ended(record: Record) -> tuple[str, Revision]:

@@ -158,11 +158,23 @@ def snapshot(engine: Engine) -> Iterator[Connection]:
             yield tx
         return
     with looking.execution_options(isolation_level="REPEATABLE READ").connect() as tx:
-        # The limits are for transactions that hold locks: this one has none that a writer would wait for.
-        tx.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
-        if tx.exec_driver_sql("SHOW server_version_num").scalar_one() >= str(_TRANSACTION_TIMEOUT_SINCE):
-            tx.exec_driver_sql("SET LOCAL transaction_timeout = 0")
+        unhurried(tx)
         yield tx
+
+
+def unhurried(tx: Connection, limit_s: float = 0) -> None:
+    """Other limits of PostgreSQL's than those for transactions that hold locks for the length of a batch. By default
+    none: it has no lock that a writer would wait for."""
+    if tx.dialect.name == "postgresql":
+        limit_ms = int(limit_s * 1000)
+        tx.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {limit_ms}")
+        if tx.exec_driver_sql("SHOW server_version_num").scalar_one() >= str(_TRANSACTION_TIMEOUT_SINCE):
+            tx.exec_driver_sql(f"SET LOCAL transaction_timeout = {limit_ms}")
+
+
+def deferred(engine: Engine) -> Engine:
+    """Transactions that lock a file of SQLite's when they first write to it, and not at their beginning."""
+    return engine.execution_options(**{_READ_ONLY: True})
 
 
 def insert(tx: Connection, table: Table) -> Insert:

@@ -1,5 +1,7 @@
 """Events that a consumer could not handle: kept whole, with the reason, while the partition goes on."""
 
+import asyncio
+
 import msgspec
 
 from consumers.database import clean_text
@@ -8,30 +10,23 @@ from consumers.publisher import Message, Publisher
 from runtime.clock import Clock
 from runtime.metrics import DEAD_LETTERS
 from runtime.settings import Settings
+from schemas.dead_letter import APPENDED, CONSUMER, ERROR, HEADERS, MESSAGE, OFFSET, PARTITION, TIME, TOPIC
 from schemas.event import MAX_SESSION_ID_CHARACTERS, Record, rfc3339
 from schemas.topics import dead_letters
 
 # What an error says may quote the event. It stays with the event, and is long enough to understand it by.
 MAX_MESSAGE_BYTES = 1024
 
-CONSUMER = "dead_letter_consumer"
-ERROR = "dead_letter_error"
-MESSAGE = "dead_letter_message"
-TOPIC = "dead_letter_topic"
-PARTITION = "dead_letter_partition"
-OFFSET = "dead_letter_offset"
-APPENDED = "dead_letter_appended_ms"
-TIME = "dead_letter_time"
-
-_OURS = (CONSUMER, ERROR, MESSAGE, TOPIC, PARTITION, OFFSET, APPENDED, TIME)
-
 
 class DeadLetters:
+    """`one_at_a_time` is held by who gives an event up: two lanes must not both give up the last one that may be."""
+
     def __init__(self, settings: Settings, consumer: str, publisher: Publisher, clock: Clock) -> None:
         self._consumer = consumer
         self._topic = dead_letters(consumer).named(settings.topic_prefix)
         self._publisher = publisher
         self._clock = clock
+        self.one_at_a_time = asyncio.Lock()
 
     async def publish(self, record: Record, error: BaseException) -> Letter | BaseException:
         """The letter, when Kafka has acknowledged it, or what went wrong: then the record's partition must wait."""
@@ -78,7 +73,7 @@ def event_of(letter: Record) -> Record | None:
     """
     headers = list(letter.headers)
     ours: dict[str, str] = {}
-    while headers and headers[-1][0] in _OURS and headers[-1][0] not in ours:
+    while headers and headers[-1][0] in HEADERS and headers[-1][0] not in ours:
         name, value = headers.pop()
         ours[name] = value.decode(errors="replace")
     try:

@@ -9,13 +9,14 @@ from sqlalchemy import Engine
 
 from consumers import letter_book, positions
 from consumers.backoff import Backoff
-from consumers.contract import Consumer, UnreadableEvent
+from consumers.contract import Consumer, Later, UnreadableEvent
 from consumers.database import read_only
 from consumers.dead_letters import DeadLetters
+from consumers.delivery import Delivery
 from consumers.letter_book import Letter, Share
 from consumers.outage import Outage, outage
 from consumers.positions import Fenced, Move
-from consumers.reader import Reader
+from consumers.progress import Progress
 from runtime.logs import logger
 from runtime.metrics import BATCH_SECONDS, CONSUMED, RETRIES
 from runtime.settings import PREFIX, Settings
@@ -30,6 +31,9 @@ BATCH_BYTES = 8 * 1024 * 1024
 
 # An error that goes away by itself has done so by the third try; a poison event holds its partition up for a second.
 TRIES = 3
+
+# The longest that the other side may ask us to leave it alone: then we ask again, whatever was said.
+LONGEST_PAUSE_S = 300.0
 
 
 class Abandoned(Exception):
@@ -50,24 +54,28 @@ class Effects:
         engine: Engine,
         dead_letters: DeadLetters,
         committed: Callable[[], None],
+        backoff: Callable[[], Backoff] = Backoff,
     ) -> None:
         self._prefix = settings.topic_prefix
         self._allowed_share = settings.dead_letter_share
         self._consumer = consumer
+        self._delivery = consumer if isinstance(consumer, Delivery) else None
         self._engine = engine
         self._dead_letters = dead_letters
         self._committed = committed
+        self._new_backoff = backoff
         self.outage: Outage | None = None  # of the database, while it lasts
+        self.away: str | None = None  # why the other side takes nothing, while it does not
         self._log = logger("consumers.effects").bind(consumer=consumer.name)
 
-    async def of(self, records: Sequence[Record], reader: Reader, stop: asyncio.Event) -> None:
+    async def of(self, records: Sequence[Record], reader: Progress, stop: asyncio.Event) -> None:
         """Returns when all are committed or in the dead letters. Raises `Abandoned` and `Fenced`: read again.
 
         Raises `TooManyDeadLetters` instead of giving up an event too many; its position stays before it.
         """
         arrived = time.perf_counter()
         work = _Work(reader, stop)
-        for batch in batches(records):
+        for batch in batches(records, self._delivery.max_records if self._delivery else None):
             try:
                 await self._commit(batch, work)
             except (Fenced, Abandoned):
@@ -80,7 +88,7 @@ class Effects:
 
     async def _one(self, record: Record, work: "_Work") -> None:
         """By itself, in its own transaction: the one that is to blame is found, and the others have their effects."""
-        backoff = Backoff()
+        backoff = self._new_backoff()
         for tries in range(1, TRIES + 1):
             try:
                 return await self._commit([record], work)
@@ -88,14 +96,15 @@ class Effects:
                 raise
             except Exception as error:
                 if isinstance(error, UnreadableEvent) or tries == TRIES:
-                    return await self._give_up(record, error, work)
+                    async with self._dead_letters.one_at_a_time:
+                        return await self._give_up(record, error, work)
                 self._tried_again("error", error)
                 await backoff.wait(work.stop)
         return None
 
     async def _give_up(self, record: Record, error: Exception, work: "_Work") -> None:
         """The position passes the event only when Kafka has acknowledged its dead letter."""
-        backoff = Backoff()
+        backoff = self._new_backoff()
         place = f"{record.topic}/{record.partition}/{record.offset}"
         await self._refuse_beyond_share(place, error, work)
         while isinstance(letter := await self._dead_letters.publish(record, error), BaseException):
@@ -126,12 +135,17 @@ class Effects:
     async def _commit(self, records: Sequence[Record], work: "_Work", letter: Letter | None = None) -> None:
         """The effects of the records or, with its letter, none of the one that is given up. Waits for the database.
 
-        Raises what the consumer raises.
+        What is delivered is not delivered again because the database is away. Raises what the consumer raises.
         """
+        to_deliver = self._delivery if letter is None else None
 
         async def attempt() -> Sequence[Move]:
+            nonlocal to_deliver
             moves = work.reader.moves(records)
             with work.reader.committing():
+                if to_deliver is not None:
+                    await to_deliver.deliver(records)
+                    to_deliver = self.away = None
                 await in_thread(self._transaction, records, moves, work.reader.cluster_id, letter)
                 work.check_epoch()
                 work.reader.moved(moves)
@@ -146,19 +160,22 @@ class Effects:
                 CONSUMED.labels(self._consumer.name, topic).inc(count)
 
     async def _from_database(self, work: "_Work", attempt: Callable[[], Awaitable[T]]) -> T:
-        """Waits for a database that is away, for as long as it is. Raises what else the attempt raises."""
-        backoff = Backoff()
+        """Waits for a database that is away, or another side, as long as it is. Raises what else the attempt raises."""
+        backoff = self._new_backoff()
         while True:
             work.check()
             try:
                 result = await attempt()
+            except Later as error:
+                self._tell_away(error)
+                await backoff.wait(work.stop, min(error.after_s or 0.0, LONGEST_PAUSE_S))
             except Exception as error:
                 if (found := outage(error)) is None:
                     raise
                 self.wait_for(found)
                 await backoff.wait(work.stop)
             else:
-                self.outage = None
+                self.outage = self.away = None
                 return result
 
     def _transaction(
@@ -180,6 +197,11 @@ class Effects:
         say = self._log.warning if found.passes else self._log.error
         say("waiting for the database", reason=found.reason)
 
+    def _tell_away(self, error: Later) -> None:
+        self.away = error.reason
+        RETRIES.labels(self._consumer.name, "delivery").inc()
+        self._log.warning("the other side is away; it is tried again", reason=error.reason)
+
     def _tried_again(self, reason: str, error: Exception) -> None:
         RETRIES.labels(self._consumer.name, reason).inc()
         # Its text may quote the event; its class says enough, and a dead letter keeps the rest.
@@ -189,7 +211,7 @@ class Effects:
 class _Work:
     """Under which circumstances a batch was read, and whether they are still so."""
 
-    def __init__(self, reader: Reader, stop: asyncio.Event) -> None:
+    def __init__(self, reader: Progress, stop: asyncio.Event) -> None:
         self.reader = reader
         self.stop = stop
         self._epoch = reader.epoch
@@ -207,13 +229,13 @@ class _Work:
             raise Abandoned
 
 
-def batches(records: Sequence[Record]) -> Iterator[list[Record]]:
-    """In their order, each of at most `BATCH_BYTES`, or one record."""
+def batches(records: Sequence[Record], most: int | None = None) -> Iterator[list[Record]]:
+    """In their order, each of at most `BATCH_BYTES` and `most` records, or one record."""
     batch: list[Record] = []
     size = 0
     for record in records:
         bytes_ = len(record.value or b"")
-        if batch and size + bytes_ > BATCH_BYTES:
+        if batch and (size + bytes_ > BATCH_BYTES or len(batch) == most):
             yield batch
             batch, size = [], 0
         batch.append(record)

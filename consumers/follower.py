@@ -1,21 +1,32 @@
 """Reads every partition of some topics, without a group: each process that builds state for itself reads them all."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from runtime.kafka import KafkaUnavailable, make_admin, make_consumer, start_within, stop_within
+from runtime.lean_records import read_lean
 from runtime.settings import Settings
 from schemas.topics import Topic
-from state.fold import Slice
+from state.fold import Message, Slice
 
 Partition = tuple[str, int]  # of a topic as the catalogue names it
 Offsets = dict[Partition, int]
 
-# One transaction and one fsync a batch: large enough that they don't count, small enough for a second and for memory.
-BATCH_RECORDS = 5000
+_Found = dict[TopicPartition, list[Message]]
+
+# One transaction and one fsync a batch. Keys are hashes, so each event changes a page of its own somewhere in the file:
+# the more events share a transaction, the more share a page. Small enough for a second.
+BATCH_RECORDS = 20_000
+
+# Of values, for memory: what a fetch of compressed records unfolds to is bounded by nothing else.
+BATCH_BYTES = 32 * 1024 * 1024
+
+# Asked for at a time, so that a batch may end between them: few at first, and twice as many while they are small.
+FIRST_PART_RECORDS = 50
+PART_RECORDS = 1_000
 POLL_S = 0.25  # how long a stop may go unnoticed
 
 ASK_DEADLINE_S = 10.0  # for the offsets at which partitions begin and end
@@ -40,6 +51,7 @@ class Follower:
         self._now_s = now_s
         self._consumer: AIOKafkaConsumer = make_consumer(settings, metadata_max_age_ms=METADATA_AGE_MS)
         self._partitions: dict[TopicPartition, Partition] = {}
+        self._ahead: asyncio.Task[_Found] | None = None  # what comes next, read while the last batch is folded
         self._progress: Offsets = {}
         self._progress_at = now_s()
         self.lineage = ""
@@ -56,6 +68,7 @@ class Follower:
             for number in numbers
         }
         await start_within(self._consumer)
+        read_lean(self._consumer)  # the fold looks at no header
         self._consumer.assign(list(self._partitions))
         starts = await asyncio.wait_for(self._consumer.beginning_offsets(list(self._partitions)), ASK_DEADLINE_S)
         self.starts = {self._partitions[tp]: offset for tp, offset in starts.items()}
@@ -71,23 +84,48 @@ class Follower:
 
     def start(self, positions: Mapping[Partition, int]) -> None:
         """From the positions, and from the beginning where there is none."""
+        self._forget_ahead()
         for tp, partition in self._partitions.items():
             self._consumer.seek(tp, positions.get(partition, self.starts[partition]))
         self._progress_at = self._now_s()
 
+    def only(self, partitions: Collection[Partition]) -> None:
+        """From now on `poll` brings what these have, and of the others at most what was read ahead."""
+        wanted = [tp for tp, partition in self._partitions.items() if partition in partitions]
+        self._consumer.pause(*(tp for tp in self._partitions if tp not in wanted))
+        self._consumer.resume(*wanted)
+
+    async def positions(self) -> Offsets:
+        """Up to where `poll` has given everything. By the client's own position, which also passes what brings no
+        message: records that were compacted away, marks of transactions."""
+        ahead = await self._ahead if self._ahead else {}
+        return {
+            partition: int(ahead[tp][0].offset if tp in ahead else await self._consumer.position(tp))
+            for tp, partition in self._partitions.items()
+        }
+
     async def poll(self) -> list[Slice]:
-        """What has come, at most `BATCH_RECORDS`; empty after `POLL_S`."""
-        found = await self._consumer.getmany(timeout_ms=int(POLL_S * 1000), max_records=BATCH_RECORDS)
+        """What has come, at most `BATCH_RECORDS` and hardly more than `BATCH_BYTES`; empty after `POLL_S`.
+
+        While there is more, the next is read meanwhile: a disk that is waited for is no reason not to read.
+        """
+        found = await (self._ahead or self._read())
+        self._ahead = asyncio.create_task(self._read()) if found else None
         return [
             Slice(*self._partitions[tp], next_offset=messages[-1].offset + 1, messages=messages)
             for tp, messages in found.items()
         ]
 
+    async def ask_ends(self) -> Offsets:
+        """Where the partitions end now."""
+        self.ends = await self._ends_now()
+        return self.ends
+
     async def measure(self) -> tuple[Offsets, Offsets]:
         """Where it is, and where the partitions end. Raises `Interrupted`."""
         self._check_partitions()
         ends = await self._ends_now()
-        at = {partition: int(await self._consumer.position(tp)) for tp, partition in self._partitions.items()}
+        at = await self.positions()
         behind = [partition for partition, offset in at.items() if offset < ends[partition]]
         if at != self._progress or not behind:
             self._progress, self._progress_at = at, self._now_s()
@@ -99,7 +137,33 @@ class Follower:
 
     async def close(self) -> None:
         """Never raises, never takes longer than its deadline."""
+        self._forget_ahead()
         await stop_within(self._consumer)
+
+    async def _read(self) -> _Found:
+        found: _Found = {}
+        records = size = 0
+        part_records = FIRST_PART_RECORDS
+        wait_ms = int(POLL_S * 1000)
+        while records < BATCH_RECORDS and size < BATCH_BYTES:
+            part: Mapping[TopicPartition, Sequence[Message]]
+            part = await self._consumer.getmany(timeout_ms=wait_ms, max_records=part_records)
+            if not part:
+                break
+            for tp, messages in part.items():
+                found.setdefault(tp, []).extend(messages)
+                records += len(messages)
+                size += sum(len(message.value or b"") for message in messages)
+            part_records = min(part_records * 2, PART_RECORDS)
+            wait_ms = 0  # what is there already
+        return found
+
+    def _forget_ahead(self) -> None:
+        """What it has taken is lost: seek, or close, before the next `poll`."""
+        if self._ahead is not None:
+            self._ahead.cancel()
+            self._ahead.add_done_callback(lambda ahead: ahead.cancelled() or ahead.exception())
+            self._ahead = None
 
     def _check_partitions(self) -> None:
         for name in self._names:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import ColumnElement, Connection, func, select, update
 
 from consumers import database
 from consumers.tables import dead_letters, positions
@@ -60,12 +60,23 @@ def enter(tx: Connection, consumer: str, letter: Letter) -> None:
 
 def settle(tx: Connection, consumer: str, letter: Letter, outcome: Outcome, now_us: int) -> bool:
     """False when it has that outcome already, or was redriven, which can't be undone. Locks the letter otherwise."""
-    here = [dead_letters.c[name] == getattr(letter, name) for name in ("topic", "partition", "offset")]
-    of_mine = dead_letters.c.consumer == consumer
     undone = dead_letters.c.outcome.is_(None)
     may_change = undone | (dead_letters.c.outcome == "discarded") if outcome == "redriven" else undone
-    statement = update(dead_letters).where(of_mine, may_change, *here).values(outcome=outcome, settled_at=now_us)
+    of_it = _of(consumer, letter)
+    statement = update(dead_letters).where(may_change, *of_it).values(outcome=outcome, settled_at=now_us)
     return tx.execute(statement).rowcount == 1
+
+
+def is_redriven(tx: Connection, consumer: str, letter: Letter) -> bool:
+    query = select(dead_letters.c.outcome).where(*_of(consumer, letter))
+    return tx.execute(query).scalar() == "redriven"
+
+
+def is_known(tx: Connection, consumer: str) -> bool:
+    """Whether a consumer of that name has ever read, or given up, anything here."""
+    read = select(positions.c.consumer).where(positions.c.consumer == consumer).limit(1)
+    gave_up = select(dead_letters.c.consumer).where(dead_letters.c.consumer == consumer).limit(1)
+    return tx.execute(read).first() is not None or tx.execute(gave_up).first() is not None
 
 
 def find(
@@ -107,6 +118,11 @@ def share(tx: Connection, consumer: str, more: int = 0) -> Share:
     recent = mine & (dead_letters.c.handled > handled - WINDOW_EVENTS)
     letters = tx.execute(select(func.count()).select_from(dead_letters).where(recent)).scalar_one()
     return Share(letters + more, min(handled, WINDOW_EVENTS))
+
+
+def _of(consumer: str, letter: Letter) -> list[ColumnElement[bool]]:
+    place = [dead_letters.c[name] == getattr(letter, name) for name in ("topic", "partition", "offset")]
+    return [dead_letters.c.consumer == consumer, *place]
 
 
 def _handled(tx: Connection, consumer: str) -> int:

@@ -41,18 +41,15 @@ class PlanCharges:
     def record(self, tx: Connection, changed: Mapping[str, Sequence[Revision]]) -> None:
         """`changed`: sessions that `revisions.record` has locked, with all of their revisions."""
         stored = charges_of(tx, changed)
-        if self._plans is None and not stored:
-            return
-        self._read_terms(tx, {row["terms"] for row in stored.values()})
+        terms_of = self._terms_of(tx, changed, stored)
         due: list[_Row] = []
         gone: list[str] = []
         used: dict[str, Terms] = {}
-        for session_id, history in changed.items():
-            call, before = call_of(history), stored.get(session_id)
-            terms = self._terms_for(call, before)
+        for session_id, terms in terms_of.items():
+            before = stored.get(session_id)
             if terms is None:
                 gone += [session_id] if before else []
-            elif (row := charge_row(session_id, call, terms)) != before:
+            elif (row := charge_row(session_id, call_of(changed[session_id]), terms)) != before:
                 used[row["terms"]] = terms
                 due.append(row)
         _write_terms(tx, used)
@@ -60,6 +57,15 @@ class PlanCharges:
         if gone:
             mine = plan_charges.c.session_id == bindparam("gone")
             tx.execute(delete(plan_charges).where(mine), [{"gone": session_id} for session_id in gone])
+
+    def _terms_of(
+        self, tx: Connection, changed: Mapping[str, Sequence[Revision]], charged: Mapping[str, _Row]
+    ) -> dict[str, Terms | None]:
+        """By which terms each session is charged, `charged` being the rows that were made of them before."""
+        if self._plans is None and not charged:
+            return {}
+        self._read_terms(tx, {row["terms"] for row in charged.values()})
+        return {session: self._terms_for(call_of(it), charged.get(session)) for session, it in changed.items()}
 
     def _terms_for(self, call: KnownCall, before: _Row | None) -> Terms | None:
         stored = self._terms[before["terms"]] if before else None

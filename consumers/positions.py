@@ -1,6 +1,6 @@
 """Where a consumer is in its topics: kept in its database, advanced in the transaction of its effects."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from sqlalchemy import Connection, select, update
@@ -61,6 +61,35 @@ def advance(tx: Connection, consumer: str, cluster_id: str, moves: Sequence[Move
             changed = tx.execute(update(positions).where(*here).values(next_offset=move.next))
         if changed.rowcount != 1:
             raise Fenced(f"{move.topic}/{move.partition} is no longer at {move.expected}")
+
+
+def put(
+    tx: Connection, consumer: str, cluster_id: str, targets: Mapping[Partition, int]
+) -> dict[Partition, int | None]:
+    """Moves positions to where a person wants them, from wherever they are, and says where they were.
+
+    A process of the consumer that runs is fenced by it with its next batch, and reads its positions again. Raises
+    `PositionMismatch` for positions of another cluster.
+    """
+    before: dict[Partition, int | None] = {}
+    for topic, partition in sorted(targets):
+        place = [positions.c.consumer == consumer, positions.c.topic == topic, positions.c.partition == partition]
+        # Locked, as `advance` does by its update: what is said to have been there is what was moved.
+        row = tx.execute(select(positions.c.next_offset).where(*place).with_for_update()).one_or_none()
+        before[topic, partition] = None if row is None else row.next_offset
+    load(tx, consumer, cluster_id)
+    rows = [
+        {
+            "consumer": consumer,
+            "topic": topic,
+            "partition": partition,
+            "next_offset": offset,
+            "cluster_id": cluster_id,
+        }
+        for (topic, partition), offset in sorted(targets.items())
+    ]
+    database.upsert(tx, positions, rows)
+    return before
 
 
 def start_of(partition: Partition, stored: int | None, earliest: int, end: int) -> int:

@@ -12,6 +12,8 @@ from consumers import positions
 from consumers.contract import Consumer
 from consumers.database import read_only
 from consumers.positions import Move
+from consumers.starting import starts_of
+from consumers.stopping import CANCEL_S, cancelled
 from runtime.kafka import KafkaUnavailable, make_admin, make_consumer, record_of, start_within, stop_within
 from runtime.logs import logger
 from runtime.metrics import LAG
@@ -30,14 +32,9 @@ LONGEST_BATCH_MS = 24 * 60 * 60 * 1000
 REVOKE_GRACE_S = 5.0
 
 TELL_S = 5.0
-CANCEL_S = 1.0  # aiokafka sometimes swallows a cancellation
 
 WATCH_EVERY_S = 5.0
 STALLED_AFTER_S = 60.0  # longer than any election or rebalance, short enough that nobody has to be called
-
-# A new leader may not know at once how far its followers have come, and then reports an end that is too early.
-END_TRIES = 5
-END_RETRY_S = 1.0
 
 
 class Stalled(ConnectionError):
@@ -45,9 +42,14 @@ class Stalled(ConnectionError):
 
 
 class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
-    """`epoch` changes whenever the partitions may have changed: what was read in an earlier one is void."""
+    """`epoch` changes whenever the partitions may have changed: what was read in an earlier one is void.
 
-    def __init__(self, settings: Settings, consumer: Consumer, engine: Engine) -> None:
+    Its partitions are dealt to `lanes`: each polls its own, and what it has read is handled beside that of the others.
+    Positions are taken when nothing is on its way in any lane: neither a transaction, which could move them, nor a
+    poll, which could take away what is to be read from them.
+    """
+
+    def __init__(self, settings: Settings, consumer: Consumer, engine: Engine, lanes: int = 1) -> None:
         self._settings = settings
         self._name = consumer.name
         self._topics = [topic.named(settings.topic_prefix) for topic in consumer.topics]
@@ -59,13 +61,15 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         self._positioned = False
         self._stored: dict[TopicPartition, int | None] = {}  # what the database says; None: nothing yet
         self._at: dict[TopicPartition, int] = {}
-        self._polling: asyncio.Task[dict[TopicPartition, list[ConsumerRecord]]] | None = None
+        self._lanes: list[list[TopicPartition]] = [[] for _ in range(lanes)]
+        self._polling: dict[int, asyncio.Task[dict[TopicPartition, list[ConsumerRecord]]]] = {}  # by lane
+        self._taking = asyncio.Lock()
         self._watching: asyncio.Task[None] | None = None
         self._telling: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()
         self._idle.set()
-        self._polled_in = 0
-        self._working = False
+        self._committing = 0  # lanes
+        self._working = 0
         self.epoch = 0
         self.cluster_id = ""
         self.lag: dict[str, int] = {}
@@ -94,18 +98,12 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         """Leaves the group. Never raises, never takes longer than its deadlines."""
         if self._telling is not None:
             await asyncio.wait({self._telling}, timeout=CANCEL_S)
-        tasks = {task for task in (self._polling, self._watching, self._telling) if task is not None}
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            done, _ = await asyncio.wait(tasks, timeout=CANCEL_S)
-            for task in done:
-                task.cancelled() or task.exception()  # whatever it was, it is why we close, or too late
+        await cancelled(task for task in (*self._polling.values(), self._watching, self._telling) if task is not None)
         await stop_within(self._kafka)
         self._forget()
 
-    async def poll(self) -> list[Record]:
-        """What has arrived, of all partitions; empty after half a second without. In the order of each partition.
+    async def poll(self, lane: int = 0) -> list[Record]:
+        """What has arrived for the lane; empty after half a second without. In the order of each partition.
 
         Raises Kafka's errors and `Stalled`: close, and open another reader. Raises the database's: try again.
         Raises `PositionMismatch`: stop.
@@ -114,22 +112,26 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
             self._watching.result()
         if self._assigned and not self._positioned:
             await self._take_positions()
-        if self._polling is None:
-            polling = self._kafka.getmany(timeout_ms=int(POLL_S * 1000), max_records=BATCH_RECORDS)
-            self._polling = asyncio.create_task(polling, name=f"poll {self._name}")
-            self._polled_in = self.epoch
-        # Without limit while the group rebalances; but cancelled, it would lose what it has taken.
-        await asyncio.wait({self._polling}, timeout=POLL_S * 2)
-        if not self._polling.done():
+        if lane and not self._lanes[lane]:  # the first one polls nevertheless: Kafka's errors come to whoever polls
+            await asyncio.sleep(POLL_S)
             return []
-        polled, self._polling = self._polling, None
+        if lane not in self._polling:
+            polling = self._kafka.getmany(*self._lanes[lane], timeout_ms=int(POLL_S * 1000), max_records=BATCH_RECORDS)
+            self._polling[lane] = asyncio.create_task(polling, name=f"poll {self._name} {lane}")
+        polled = self._polling[lane]
+        # Without limit while the group rebalances; but cancelled, it would lose what it has taken.
+        await asyncio.wait({polled}, timeout=POLL_S * 2)
+        if not polled.done() or self._polling.get(lane) is not polled:  # or dropped, when positions were taken
+            return []
+        del self._polling[lane]
+        if polled.cancelled():  # by another lane that takes positions
+            return []
         try:
             found = polled.result()
         except NoOffsetForPartitionError:  # the group has none, and ours were not set before it asked
-            self._positioned = False
+            self._void()
             return []
-        if self._polled_in != self.epoch:  # some of it may be from before the positions were taken, and some not
-            self._positioned = False
+        if not self._positioned:  # some of it may be from before, and some from after what has changed
             return []
         messages = [message for some in found.values() for message in some]
         return [record_of(message) for message in messages if message.offset >= self._at[_partition(message)]]
@@ -150,31 +152,34 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         if self._telling is None or self._telling.done():
             self._telling = asyncio.create_task(self._tell_group())
 
-    def reposition(self) -> None:
-        """What was read and not handled comes again, from where the database says."""
-        self._positioned = False
-        self.epoch += 1
+    def reposition(self, epoch: int) -> None:
+        """What was read in that epoch and not handled comes again, from where the database says."""
+        if epoch == self.epoch:  # else it does so already, and whatever has been read since then is sound
+            self._void()
 
     @contextlib.contextmanager
     def committing(self) -> Iterator[None]:
         """A rebalance waits for what is done inside."""
+        self._committing += 1
         self._idle.clear()
         try:
             yield
         finally:
-            self._idle.set()
+            self._committing -= 1
+            if not self._committing:
+                self._idle.set()
 
     @contextlib.contextmanager
     def working(self) -> Iterator[None]:
         """What is done inside may take long, without Kafka being to blame for it."""
-        self._working = True
+        self._working += 1
         try:
             yield
         finally:
-            self._working = False
+            self._working -= 1
 
     async def on_partitions_revoked(self, _revoked: Collection[TopicPartition]) -> None:
-        self.epoch += 1
+        self._void()
         self._assigned = False
         with contextlib.suppress(TimeoutError):  # see REVOKE_GRACE_S
             await asyncio.wait_for(self._idle.wait(), REVOKE_GRACE_S)
@@ -183,64 +188,52 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
     def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         # Nothing may be read before the positions are known, and the group waits here: they are taken by `poll`.
         self._kafka.pause(*assigned)
-        self.epoch += 1
+        self._void()
         self._forget()
         self._assigned = True
+
+    def _void(self) -> None:
+        self.epoch += 1
+        self._positioned = False
 
     def _forget(self) -> None:
         for tp in self._at:
             with contextlib.suppress(KeyError):  # it was never measured
                 LAG.remove(self._name, tp.topic.removeprefix(self._settings.topic_prefix), str(tp.partition))
         self._positioned = False
+        for lane in self._lanes:
+            lane.clear()
         self._stored.clear()
         self._at.clear()
         self.lag.clear()
 
     async def _take_positions(self) -> None:
-        epoch = self.epoch
-        partitions = list(self._kafka.assignment())
-        stored = await in_thread(self._load)
-        starts: dict[TopicPartition, int] = {}
-        if partitions:
-            earliest = await self._kafka.beginning_offsets(partitions)
-            ends = await self._ends(partitions, stored)
-            for tp in partitions:
-                starts[tp] = self._start(tp, stored.get((tp.topic, tp.partition)), earliest[tp], ends[tp])
-        if epoch != self.epoch:
-            return  # the partitions have changed meanwhile
-        for tp, start in starts.items():
-            self._kafka.seek(tp, start)
-        self._stored = {tp: stored.get((tp.topic, tp.partition)) for tp in partitions}
-        self._at = starts
-        self._positioned = True
-        self._kafka.resume(*partitions)
-        self._log.info("reading", partitions=self.partitions)
+        async with self._taking:
+            if self._positioned:  # by another lane
+                return
+            epoch = self.epoch
+            await cancelled(self._polling.values())
+            if not all(polling.done() for polling in self._polling.values()):
+                return  # it would take what is to be read from the new positions
+            self._polling.clear()
+            await self._idle.wait()
+            partitions = sorted(self._kafka.assignment())
+            stored = await in_thread(self._load)
+            starts = await starts_of(self._kafka, stored, partitions, self._log)
+            if epoch != self.epoch:
+                return  # the partitions have changed meanwhile
+            for tp, start in starts.items():
+                self._kafka.seek(tp, start)
+            self._stored = {tp: stored.get((tp.topic, tp.partition)) for tp in partitions}
+            self._at = starts
+            self._lanes = [partitions[lane :: len(self._lanes)] for lane in range(len(self._lanes))]
+            self._positioned = True
+            self._kafka.resume(*partitions)
+            self._log.info("reading", partitions=self.partitions)
 
     def _load(self) -> dict[positions.Partition, int]:
         with self._engine.connect() as tx:
             return positions.load(tx, self._name, self.cluster_id)
-
-    async def _ends(
-        self, partitions: Sequence[TopicPartition], stored: dict[positions.Partition, int]
-    ) -> dict[TopicPartition, int]:
-        for _ in range(END_TRIES):
-            ends: dict[TopicPartition, int] = await self._kafka.end_offsets(partitions)
-            if all(stored.get((tp.topic, tp.partition), 0) <= end for tp, end in ends.items()):
-                break
-            await asyncio.sleep(END_RETRY_S)
-        return ends
-
-    def _start(self, tp: TopicPartition, stored: int | None, earliest: int, end: int) -> int:
-        start = positions.start_of((tp.topic, tp.partition), stored, earliest, end)
-        if stored is not None and start > stored:
-            self._log.error(
-                "events are gone that were never read: the topic has forgotten them",
-                topic=tp.topic,
-                partition=tp.partition,
-                position=stored,
-                earliest=start,
-            )
-        return start
 
     async def _tell_group(self) -> None:
         told: dict[TopicPartition, int] = {}

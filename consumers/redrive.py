@@ -14,9 +14,10 @@ from sqlalchemy import Engine
 
 from consumers import letter_book
 from consumers.backoff import Backoff
-from consumers.contract import Consumer
-from consumers.database import DatabaseUnavailable
+from consumers.contract import Consumer, Later
+from consumers.database import DatabaseUnavailable, read_only
 from consumers.dead_letters import event_of
+from consumers.delivery import Delivery
 from consumers.letter_book import Letter
 from consumers.outage import outage
 from runtime.clock import Clock, system_clock
@@ -31,6 +32,10 @@ DATABASE_PATIENCE_S = 30.0
 
 # Kafka answers a fetch within half a second, and a new leader within a dozen.
 FETCH_PATIENCE_S = 20.0
+
+
+class OtherSideUnavailable(ConnectionError):
+    """What a deliverer delivers to can't take it, in a sentence for people."""
 
 
 class Failed(msgspec.Struct, frozen=True):
@@ -48,7 +53,7 @@ class Redrive:
     """Handles given-up events in this process: each in a transaction of its own, with the book's row of it.
 
     So a letter is redriven once, whoever else tries, and however this one ends. Consumers that run don't mind: a
-    session that both write is locked by its row.
+    session that both write is locked by its row. What a deliverer delivers may, as always, come twice.
     """
 
     def __init__(self, consumer: Consumer, engine: Engine, clock: Clock = system_clock) -> None:
@@ -57,15 +62,24 @@ class Redrive:
         self._clock = clock
 
     async def one(self, letter: Letter, event: Record | None, stop: asyncio.Event) -> Result:
-        """`event` is None for a letter that Kafka has no more. Raises `DatabaseUnavailable`."""
+        """`event` is None for a letter that Kafka has no more.
+
+        Raises `DatabaseUnavailable` and `OtherSideUnavailable`.
+        """
         if event is None:
             return Failed(letter, "LetterNotFound", f"offset {letter.letter_offset} of {letter.letter_partition}")
         backoff = Backoff()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + DATABASE_PATIENCE_S
+        to_deliver = self._consumer if isinstance(self._consumer, Delivery) else None
         while True:
             try:
+                if to_deliver is not None and not await in_thread(self._is_redriven, letter):
+                    await to_deliver.deliver([event])
+                    to_deliver = None
                 done = await in_thread(self._transaction, letter, event)
+            except Later as error:
+                raise OtherSideUnavailable(f"{self._consumer.name} can't do it now: {error.reason}.") from error
             except Exception as error:
                 if (away := outage(error)) is None:
                     return Failed(letter, type(error).__name__, _where(error, self._consumer))
@@ -74,6 +88,10 @@ class Redrive:
                 await backoff.wait(stop)
             else:
                 return "redriven" if done else "already"
+
+    def _is_redriven(self, letter: Letter) -> bool:
+        with read_only(self._engine).connect() as tx:
+            return letter_book.is_redriven(tx, self._consumer.name, letter)
 
     def _transaction(self, letter: Letter, event: Record) -> bool:
         with self._engine.begin() as tx:
@@ -149,7 +167,8 @@ def _is_of(letter: Letter, event: Record | None) -> bool:
 
 def _where(error: Exception, consumer: Consumer) -> str:
     """The innermost line of the consumer's own: what a library raised is understood by who asked it."""
-    own = {"consumers", "schemas", type(consumer).__module__.partition(".")[0]}
+    written = consumer.deliverer if isinstance(consumer, Delivery) else consumer
+    own = {"consumers", "schemas", type(written).__module__.partition(".")[0]}
     frames = [
         (frame.f_code, line, frame.f_globals["__name__"]) for frame, line in traceback.walk_tb(error.__traceback__)
     ]

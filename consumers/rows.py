@@ -7,14 +7,12 @@ from typing import Any
 
 from sqlalchemy import (
     ARRAY,
-    Column,
     ColumnElement,
     Connection,
     Select,
     Table,
     any_,
     bindparam,
-    column,
     func,
     select,
 )
@@ -41,7 +39,7 @@ def insert_rows(
         tx.execute(statement, rows)
 
 
-def among(tx: Connection, of: Column[Any], values: Iterable[str] | Iterable[int]) -> ColumnElement[bool]:
+def among(tx: Connection, of: ColumnElement[Any], values: Iterable[str] | Iterable[int]) -> ColumnElement[bool]:
     """Whether the column has one of the values: one parameter, however many they are."""
     wanted = list(values)
     if tx.dialect.name == "postgresql":
@@ -62,9 +60,10 @@ def _insert(dialect: str, table: Table, names: tuple[str, ...], replacing: tuple
 
 def _unnested(table: Table, names: Sequence[str]) -> Select[Any]:
     """One array a column, so that the statement is the same for any number of rows. SQLite takes rows one by one,
-    which costs little within a process; over a connection it is most of what a small row costs."""
-    arrays = [bindparam(name, type_=ARRAY(table.c[name].type)) for name in names]
-    columns = [column(name, table.c[name].type) for name in names]
-    rows = func.unnest(*arrays).table_valued(*columns, with_ordinality="nth").render_derived()
-    # In their order: it is that of locks, and of serial numbers.
-    return select(*(rows.c[name] for name in names)).order_by(rows.c.nth)
+    which costs little within a process; over a connection it is most of what a small row costs.
+
+    In the list of what is selected, arrays are taken apart side by side, and rows come in their order: it is that of
+    locks, and of serial numbers. As a table, PostgreSQL keeps each array's items and then the rows before it goes on.
+    """
+    types = {name: table.c[name].type for name in names}
+    return select(*(func.unnest(bindparam(name, type_=ARRAY(of)), type_=of).label(name) for name, of in types.items()))

@@ -21,12 +21,20 @@ from runtime.clock import Clock, system_clock
 from runtime.logs import logger
 from runtime.metrics import RETRIES
 from runtime.settings import Settings, SettingsError
-from runtime.topics import refuse_forgetful
-from schemas.topics import CATALOGUE
+from runtime.topics import make_missing, refuse_forgetful
+from schemas.topics import CATALOGUE, dead_letters
+
+# Transactions at a time, of different partitions: while the database works on one, the next batch is decoded. With two,
+# one of the two sides is always busy; a third would only wait with them.
+LANES = 2
 
 
 class Runner:
     """One process's share of a consumer's partitions. See `consumers.contract` and `docs/consumers.md`.
+
+    On PostgreSQL a consumer that says `thread_safe = True` has its partitions dealt to `LANES`: its `handle` is then
+    called from two threads at a time, with records of different partitions and a transaction each. One that says
+    nothing has a lane: its calls come one after the other.
 
     `committed` is called on the loop after each batch: something may be in the outbox.
     """
@@ -44,9 +52,12 @@ class Runner:
         self._settings = settings
         self._consumer = consumer
         self._engine = engine
-        dead_letters = DeadLetters(settings, consumer.name, publisher, clock)
-        self._effects = Effects(settings, consumer, engine, dead_letters, committed)
+        letters = DeadLetters(settings, consumer.name, publisher, clock)
+        several = engine.dialect.name == "postgresql" and getattr(consumer, "thread_safe", False)
+        self._lanes = [Effects(settings, consumer, engine, letters, committed) for _ in range(LANES if several else 1)]
         self._topics = [*consumer.topics, *(topic for topic in CATALOGUE if topic.owner == consumer.name)]
+        # `ringlog topics apply` makes those of the catalogue, and knows no consumer of somebody's own.
+        self._uncatalogued = [topic for topic in (dead_letters(consumer.name),) if topic not in CATALOGUE]
         self._topics_checked = False
         self._reader: Reader | None = None
         self._log = logger("consumers.runner").bind(consumer=consumer.name)
@@ -55,11 +66,13 @@ class Runner:
         """Whether it reads, and what it reads. A process without partitions is ready: another one has them."""
         reader = self._reader
         reading = reader is not None and reader.is_reading
-        away = self._effects.outage
-        return reading and not away, {
+        away = next((lane.outage for lane in self._lanes if lane.outage), None)
+        other_side = next((lane.away for lane in self._lanes if lane.away), None)
+        return reading and not away and not other_side, {
             "kafka": "reading" if reading else "waiting",
             "database": "away" if away else "there",
             **({"database_says": away.reason} if away else {}),
+            **({"delivery": "waiting", "delivery_says": other_side} if other_side else {}),
             "partitions": reader.partitions if reader else [],
             "lag": sum(reader.lag.values()) if reader else None,
         }
@@ -68,20 +81,18 @@ class Runner:
         """Until `stop`; then the batch in flight is finished. Kafka and the database may be away at any time.
 
         Raises `PositionMismatch`, when going on would make wrong books, and `SettingsError`, when a topic that it
-        reads or writes would forget, and `TooManyDeadLetters`.
+        reads or writes would forget, or its dead letters have no topic and it may make none, and `TooManyDeadLetters`.
         """
         backoff = Backoff()
         while not stop.is_set():
-            self._reader = reader = Reader(self._settings, self._consumer, self._engine)
+            self._reader = reader = Reader(self._settings, self._consumer, self._engine, len(self._lanes))
             try:
                 if not self._topics_checked:
+                    await unless(stop, make_missing(self._settings, self._uncatalogued))
                     await unless(stop, refuse_forgetful(self._settings, self._topics))
                     self._topics_checked = True
                 await unless(stop, reader.open())
-                while not stop.is_set():
-                    await self._step(reader, stop)
-                    if reader.is_reading:
-                        backoff.reset()
+                await self._all_lanes(reader, stop, backoff)
             except (PositionMismatch, SettingsError, TooManyDeadLetters):
                 raise
             except Exception as error:
@@ -91,24 +102,48 @@ class Runner:
                 await reader.close()
                 self._reader = None
 
-    async def _step(self, reader: Reader, stop: asyncio.Event) -> None:
-        """One poll and what came of it. Raises what a new reader is needed for."""
+    async def _all_lanes(self, reader: Reader, stop: asyncio.Event, backoff: Backoff) -> None:
+        """Until `stop`, or until one of them fails; the others then finish what they have in flight, as on a stop."""
+        halt = asyncio.Event()
+        lanes = [asyncio.create_task(self._lane(number, reader, halt, backoff)) for number in range(len(self._lanes))]
+        stopping = asyncio.create_task(stop.wait())
         try:
-            records = await unless(stop, reader.poll())
-            self._effects.outage = None
+            await asyncio.wait([*lanes, stopping], return_when=asyncio.FIRST_COMPLETED)
+            halt.set()
+            await asyncio.gather(*lanes, return_exceptions=True)
+        finally:
+            for task in (*lanes, stopping):
+                task.cancel()
+        for lane in lanes:
+            lane.result()
+
+    async def _lane(self, number: int, reader: Reader, stop: asyncio.Event, backoff: Backoff) -> None:
+        while not stop.is_set():
+            await self._step(number, reader, stop)
+            if reader.is_reading:
+                backoff.reset()
+
+    async def _step(self, lane: int, reader: Reader, stop: asyncio.Event) -> None:
+        """One poll and what came of it. Raises what a new reader is needed for."""
+        effects = self._lanes[lane]
+        epoch = reader.epoch
+        try:
+            records = await unless(stop, reader.poll(lane))
+            effects.outage = effects.away = None
+            epoch = reader.epoch
             if records:
                 with reader.working():
-                    await self._effects.of(records, reader, stop)
+                    await effects.of(records, reader, stop)
         except Fenced as error:
             # An own commit whose answer was lost looks the same, and the answer is the same too.
             self._log.warning("another process has been here; reading the positions again", reason=str(error))
-            reader.reposition()
+            reader.reposition(epoch)
         except Abandoned:
-            reader.reposition()
+            return  # the positions are taken anew already, or all of it stops
         except Exception as error:
             if (found := outage(error)) is None:
                 raise
-            self._effects.wait_for(found)
+            effects.wait_for(found)
             await Backoff(first_s=1.0).wait(stop)
 
     def _tell(self, error: Exception) -> None:

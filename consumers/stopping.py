@@ -1,12 +1,16 @@
 """Work that a stop interrupts."""
 
 import asyncio
-from collections.abc import Awaitable
-from typing import TypeVar
+from collections.abc import Awaitable, Iterable
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 CANCEL_S = 1.0  # for what is cancelled to let go of what it was doing
+
+
+class Stopped(Exception):
+    """Somebody stopped it before its end."""
 
 
 async def unless(stop: asyncio.Event, work: Awaitable[T]) -> T | None:
@@ -21,3 +25,14 @@ async def unless(stop: asyncio.Event, work: Awaitable[T]) -> T | None:
         if not doing.done():
             doing.cancel()
             await asyncio.wait({doing}, timeout=CANCEL_S)
+
+
+async def cancelled(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancels them. One that goes on nevertheless, as aiokafka sometimes does, is waited for no longer than that."""
+    going_on = set(tasks)
+    for task in going_on:
+        task.cancel()
+    if going_on:
+        done, _ = await asyncio.wait(going_on, timeout=CANCEL_S)
+        for task in done:
+            task.cancelled() or task.exception()  # whatever it was, nobody waits for it any more

@@ -228,10 +228,8 @@ transcripts = Table(
 )
 
 
-def _of_transcript(name: str) -> ForeignKeyConstraint:
-    return ForeignKeyConstraint(["session_id"], ["transcripts.session_id"], ondelete="CASCADE", name=name)
-
-
+# Turns and function calls go with their transcript: by foreign keys on SQLite, by a trigger on PostgreSQL, where a
+# foreign key's check of each row would cost three times as much as the row.
 transcript_turns = Table(
     "transcript_turns",
     metadata,
@@ -240,7 +238,6 @@ transcript_turns = Table(
     Column("role", Text, nullable=False),
     Column("original_role", Text),
     Column("text", Text, nullable=False),
-    _of_transcript("fk_transcript_turns_transcripts"),
 )
 
 transcript_function_calls = Table(
@@ -252,7 +249,6 @@ transcript_function_calls = Table(
     Column("params", Text),
     Column("result", Text),
     Column("turns_before", Integer),
-    _of_transcript("fk_transcript_function_calls_transcripts"),
 )
 
 # The recordings' work and its outcome: pending (due at `next_attempt_at`), stored, failed (the budget is spent),

@@ -74,6 +74,7 @@ class Transcripts:
 
     name = "transcripts"
     topics: tuple[Topic, ...] = (CALLS_ENDED,)
+    thread_safe = True
 
     def handle(self, tx: Connection, records: Sequence[Record]) -> None:
         """Raises `UnreadableEvent` for what is no ended call; whatever its chat is, is no reason."""
@@ -197,9 +198,14 @@ def _numbered(session_id: str, items: Iterable[msgspec.Struct]) -> Iterator[_Row
         yield {"session_id": session_id, "position": position, **msgspec.structs.asdict(item)}
 
 
-def _event(session_id: str, transcript: Transcript) -> outbox.OutboxEvent:
+def correction(session_id: str, history: Sequence[Revision], replay: str) -> outbox.OutboxEvent:
+    """What the topic says when a replay has replaced a transcript. `history` is not empty."""
+    return _event(session_id, transcript_of(history), replay)
+
+
+def _event(session_id: str, transcript: Transcript, replay: str = "") -> outbox.OutboxEvent:
     account, source = transcript.account, transcript.source
-    id_ = derived_event_id(TRANSCRIBED, session_id, transcript.history)
+    id_ = derived_event_id(TRANSCRIBED, session_id, transcript.history, replay.encode())
     ready = TranscriptReady(
         event_id=id_,
         session_id=session_id,

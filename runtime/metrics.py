@@ -68,6 +68,8 @@ STORE_BYTES = _gauge("ringlog_state_store_bytes", "Size of the state store's fil
 STORE_PROFILES = _gauge("ringlog_state_profiles", "Profiles in the state store.")
 FOLDED = _counter("ringlog_state_folded_total", "Events folded into the state store.", "topic")
 FOLD_SKIPPED = _counter("ringlog_state_skipped_total", "Events that the fold could not read, and went past.", "topic")
+STATE_BUILDING = _gauge("ringlog_state_building", "1 while the builder builds a new generation of the state store.")
+STATE_STALE = _gauge("ringlog_state_stale", "1 while the generation that is served is not folded on.")
 STATE_LAG = _gauge("ringlog_state_lag_events", "Events in the topics that the state store has not seen.")
 
 # Consumers

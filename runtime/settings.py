@@ -127,6 +127,8 @@ class Settings(BaseSettings):
     data_dir: Path = Path("ringlog-data")
     database_url: str | None = None
     recordings_url: str | None = None
+    snapshots_url: str | None = None
+    snapshots_keep: int = Field(7, ge=1)  # one a day: a week
     spool_max_bytes: int = Field(1024**3, ge=0)  # 0: no spool; what Kafka does not take is refused
 
     # Calls whose end does not arrive
@@ -178,6 +180,10 @@ class Settings(BaseSettings):
     @property
     def recordings(self) -> str:
         return self.recordings_url or (self.data_dir / "recordings").absolute().as_uri()
+
+    @property
+    def snapshots(self) -> str:
+        return self.snapshots_url or (self.data_dir / "snapshots").absolute().as_uri()
 
     @property
     def bootstrap_servers(self) -> str:

@@ -94,6 +94,26 @@ async def check(settings: Settings, *, topics: Sequence[Topic] = CATALOGUE) -> R
         return Report(topics=await cluster.look(topics))
 
 
+async def make_missing(settings: Settings, topics: Sequence[Topic]) -> None:
+    """For the start of a process that writes to a topic of its own: makes it, if it isn't there.
+
+    Raises `SettingsError` where Kafka forbids that to us, `KafkaUnavailable` when it is away.
+    """
+    if not topics:
+        return
+    try:
+        async with _cluster(settings) as cluster:
+            for name in await cluster.create(topics):
+                logger("runtime.topics").info("made a topic", topic=name)
+    except TopicsForbidden as error:
+        names = _listed([topic.named(settings.topic_prefix) for topic in topics])
+        owners = _listed(sorted({topic.owner for topic in topics}))
+        raise SettingsError(
+            f"Kafka lets this user make no topics, and {names} must be there: have it made by one who may,"
+            f" with `ringlog topics apply --consumer {owners}`."
+        ) from error
+
+
 async def refuse_forgetful(settings: Settings, topics: Sequence[Topic] = CATALOGUE) -> None:
     """For the start of a process: raises `ForgetfulTopic` when the log would not be the truth for ever.
 

@@ -1,11 +1,16 @@
 """What a call cost, from the provider's `cost_breakdown`."""
 
+from typing import Annotated
+
 import msgspec
 
 from schemas.lenient import NULL, UNREADABLE
 from schemas.money import MoneyError, micros_of_json
 
 UNNAMED = "unknown"  # the type or provider of an item that names none
+
+
+Micros = Annotated[int, msgspec.Meta(description="Micro-credits: millionths of the provider's credit.")]
 
 
 class CostItem(msgspec.Struct, frozen=True):
@@ -21,7 +26,7 @@ class Charge(msgspec.Struct, frozen=True, order=True):
 
     type: str
     provider: str
-    amount_micros: int
+    amount_micros: Micros
 
 
 class Cost(msgspec.Struct, frozen=True):

@@ -1,9 +1,15 @@
 """What our own consumers publish: one struct a topic."""
 
+from typing import Annotated
+
 import msgspec
 
 from schemas.caller import Caller
-from schemas.cost import Charge
+from schemas.cost import Charge, Micros
+
+Entries = Annotated[tuple[Charge, ...], msgspec.Meta(description="The differences that were posted.")]
+Posting = Annotated[str, msgspec.Meta(description="charge or adjustment; other words may come.")]
+TranscriptState = Annotated[str, msgspec.Meta(description="ok, none or unreadable; other words may come.")]
 
 
 class Charged(msgspec.Struct, frozen=True, kw_only=True):
@@ -14,9 +20,9 @@ class Charged(msgspec.Struct, frozen=True, kw_only=True):
     agent_id: str | None
     caller: Caller
     source_event_id: str
-    kind: str  # charge or adjustment
-    entries: tuple[Charge, ...]  # the differences that were posted
-    total_micros: int  # of the call, after them
+    kind: Posting
+    entries: Entries
+    total_micros: Micros  # of the call, after them
 
 
 class TranscriptReady(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,7 +33,7 @@ class TranscriptReady(msgspec.Struct, frozen=True, kw_only=True):
     agent_id: str | None
     caller: Caller
     source_event_id: str
-    state: str  # ok, none or unreadable
+    state: TranscriptState
     turns: int
     function_calls: int
 

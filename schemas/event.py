@@ -11,6 +11,7 @@ from typing import Annotated
 
 import msgspec
 
+from schemas.answered import Answered
 from schemas.caller import Caller, Direction
 from schemas.end_of_call import MAX_TIMESTAMP_S
 
@@ -37,8 +38,10 @@ _EPOCH = date(1970, 1, 1)
 # It becomes a header, a key in a database and part of a file's name; the provider's have 36 characters.
 MAX_SESSION_ID_CHARACTERS = 256
 
-# In microseconds since the epoch. What a foreign record may say beyond it is no time, and could not be written as one.
-ReceivedAt = Annotated[int, msgspec.Meta(ge=0, le=MAX_TIMESTAMP_S * 1_000_000)]
+# What a foreign record may say beyond it is no time, and could not be written as one.
+ReceivedAt = Annotated[
+    int, msgspec.Meta(ge=0, le=MAX_TIMESTAMP_S * 1_000_000, description="Microseconds since the epoch.")
+]
 
 
 DECIDED_BY = (
@@ -51,7 +54,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The value of an event in `calls.prefetch` and `calls.ended`.
 
     Readers must expect `sealed` in the place of `body` one day. `recovered`: no webhook brought the body, it was asked
-    of the provider's API; `received_at` is when.
+    of the provider's API; `received_at` is when. `answered` is for `calls.prefetch` alone.
     """
 
     event_id: str
@@ -62,6 +65,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     direction: Direction
     decided_by: Annotated[str | None, msgspec.Meta(description=DECIDED_BY)] = None
     recovered: bool = False
+    answered: Answered | None = None
     body: msgspec.Raw
 
 

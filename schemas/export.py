@@ -1,92 +1,56 @@
-"""JSON Schemas of what flows, generated from the structs: `python -m schemas.export docs/schemas`."""
+"""The published contracts as files, all generated: `python -m schemas.export docs/schemas`, or the command."""
 
-import inspect
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Any
 
 import msgspec
 
-from schemas.derived import Charged, RecordingStored, TranscriptReady
-from schemas.end_of_call import EndOfCall
-from schemas.event import Envelope
-from schemas.facts import CallerFact
-from schemas.rejected import Rejected
-from schemas.topics import (
-    BILLING_CHARGES,
-    CALLERS_FACTS,
-    CALLS_ENDED,
-    CALLS_PREFETCH,
-    CALLS_REJECTED,
-    RECORDINGS_STORED,
-    TRANSCRIPTS_READY,
-    Topic,
-)
+from schemas.asyncapi import document
+from schemas.kinds import KINDS, Kind
+from schemas.shown import definitions
+from schemas.topics import dead_letters
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
-ENDED_BODY = (
-    "What the provider sent, secrets redacted. No member is refused for its shape: expect others than these, members"
-    " of other types, and none."
+ASYNCAPI = "asyncapi.json"
+DEAD_LETTERS = "dead-letters.json"
+
+ANY_VALUE = (
+    "The value of the event that could not be handled, byte for byte: mostly JSON, as the schema of its own topic has"
+    " it. It may be anything."
 )
 
-AnyJson = Annotated[Any, msgspec.Meta(description="Any JSON value.")]
-QueryParameters = Annotated[
-    dict[str, str | list[str]],
-    msgspec.Meta(description="The parameters of the query; one that occurred twice has all of its values."),
-]
+
+def documents(prefix: str = "", partitions: int | None = None, replicas: int | None = None) -> dict[str, bytes]:
+    """File name -> JSON: the AsyncAPI document, and a JSON Schema of the values of each topic.
+
+    The three are those of `schemas.asyncapi.document`; a topic's schema is called by its name in the catalogue.
+    """
+    schemas = {f"{kind.topic.name}.json": _schema(kind) for kind in KINDS if kind.value}
+    letters = {"$schema": DIALECT, "title": dead_letters("<consumer>").name, "description": ANY_VALUE}
+    return {
+        ASYNCAPI: _pretty(document(prefix, partitions, replicas)),
+        **{name: _pretty(schema) for name, schema in (schemas | {DEAD_LETTERS: letters}).items()},
+    }
 
 
-def documents() -> dict[str, bytes]:
-    """File name -> JSON Schema, one for each topic with values of our own making."""
-    ended_body: Any = Annotated[(_shown(EndOfCall), msgspec.Meta(description=ENDED_BODY))]
-    values: tuple[tuple[Topic, type], ...] = (
-        (CALLS_PREFETCH, _shown(Envelope, {"body": QueryParameters})),
-        (CALLS_ENDED, _shown(Envelope, {"body": ended_body})),
-        (CALLS_REJECTED, _shown(Rejected)),
-        (CALLERS_FACTS, _shown(CallerFact)),
-        (BILLING_CHARGES, _shown(Charged)),
-        (TRANSCRIPTS_READY, _shown(TranscriptReady)),
-        (RECORDINGS_STORED, _shown(RecordingStored)),
-    )
-    return {f"{topic.name}.json": _schema(topic, value) for topic, value in values}
+def _schema(kind: Kind) -> dict[str, Any]:
+    (reference,), found = definitions([kind.value], "#/$defs")
+    about = {"$schema": DIALECT, "title": kind.topic.name, "description": kind.topic.about}
+    return {**about, **reference, "$defs": found}
 
 
-def _schema(topic: Topic, value: type) -> bytes:
-    document = {"$schema": DIALECT, "title": topic.name, "description": topic.about, **msgspec.json.schema(value)}
+def _pretty(document: dict[str, Any]) -> bytes:
     return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
 
 
-def _shown(struct: type[msgspec.Struct], known: Mapping[str, Any] | None = None) -> type[msgspec.Struct]:
-    """The struct as it looks from outside: raw JSON has no schema of its own, but may have a `known` one."""
-    hints = {**get_type_hints(struct, include_extras=True), **(known or {})}
-    fields = [_field(field, hints[field.name]) for field in msgspec.structs.fields(struct)]
-    names = {field.name: field.encode_name for field in msgspec.structs.fields(struct)}
-    return msgspec.defstruct(
-        struct.__name__,
-        fields,
-        namespace={"__doc__": inspect.cleandoc(struct.__doc__ or "")},
-        rename=names,
-        kw_only=True,
-    )
-
-
-def _field(field: msgspec.structs.FieldInfo, hint: Any) -> tuple[str, Any] | tuple[str, Any, Any]:
-    if hint is msgspec.Raw:
-        hint = AnyJson
-    elif get_args(hint)[:1] == (msgspec.Raw,):
-        hint = Annotated[(Any, *hint.__metadata__)]
-    if field.required:
-        return field.name, hint
-    return field.name, hint, None if isinstance(field.default, msgspec.Raw) else field.default
-
-
-def write(folder: Path) -> None:
-    """The one function of this room that touches a disk; nothing that runs calls it."""
-    for name, document in documents().items():
-        (folder / name).write_bytes(document)
+def write(folder: Path, files: dict[str, bytes]) -> None:
+    """The one function of this room that touches a disk. Raises `OSError`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]))
+    write(Path(sys.argv[1]), documents())

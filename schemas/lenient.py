@@ -10,6 +10,8 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 Members = dict[str, msgspec.Raw]
 
+_NESTING = (dict, list, tuple, set)
+
 NULL = msgspec.Raw(b"null")
 
 # msgspec raises RecursionError on deep nesting and UnicodeDecodeError on bad UTF-8; neither is a MsgspecError.
@@ -91,14 +93,14 @@ def nests_deeper(value: Any, levels: int) -> bool:
 
     Where decoders and encoders give up depends on how deep their caller is; a limit of our own is the same everywhere.
     """
-    layer = [value]
-    for _ in range(levels + 1):
+    layer = [value] if isinstance(value, _NESTING) else []
+    for _ in range(levels):
         layer = [
             inner
             for outer in layer
-            if isinstance(outer, dict | list | tuple | set)
             for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, _NESTING)
         ]
         if not layer:
             return False
-    return True
+    return any(layer)  # an empty one holds no further level

@@ -6,7 +6,7 @@ import msgspec
 
 from schemas import session_metadata as keys
 from schemas.event import rfc3339
-from service.prompts import Prompts
+from service.prompts import Prompt
 from state.profile import Profile
 
 # What an unknown caller gets, and everyone when something is wrong: nothing changes for the agent.
@@ -29,10 +29,9 @@ def metadata_of(profile: Profile) -> dict[str, Any]:
     return metadata
 
 
-def answer(profile: Profile, prompts: Prompts, agent_id: str | None) -> bytes:
+def answer(profile: Profile, prompt: Prompt, agent_id: str | None) -> bytes:
     metadata = metadata_of(profile)
-    prompt = prompts.render(
-        agent_id,
+    extra_prompt = prompt.render(
         {
             **profile.facts,
             "agent_id": agent_id,
@@ -44,4 +43,4 @@ def answer(profile: Profile, prompts: Prompts, agent_id: str | None) -> bytes:
             "metadata": metadata,
         },
     )
-    return msgspec.json.encode({"metadata": metadata, "extra_prompt": prompt})
+    return msgspec.json.encode({"metadata": metadata, "extra_prompt": extra_prompt})

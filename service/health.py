@@ -26,6 +26,14 @@ class ServiceHealth:
         )
         reasons = {
             **self._journal.reasons(),
-            "state": "available" if self._reader.available else "not there yet: callers are answered as unknown",
+            "state": self._state(),
+            "state_generation": self._reader.generation,
         }
         return Health(self._journal.accepts and self._state_was_there, reasons)
+
+    def _state(self) -> str:
+        if not self._reader.available:
+            return "not there yet: callers are answered as unknown"
+        if self._reader.error is not None:
+            return f"available, but old: {self._reader.error}"
+        return "available, but old: by the rules of another version" if self._reader.is_old else "available"

@@ -8,6 +8,7 @@ from starlette.types import Receive, Scope, Send
 from runtime.clock import Clock
 from runtime.logs import logger
 from runtime.metrics import ANSWERS, REQUEST_SECONDS, REQUESTS
+from schemas.answered import FAILED_OPEN, KNOWN, NO_STATE, UNKNOWN, Answered, digest_of
 from schemas.caller import CallerIdentity
 from schemas.event import MAX_SESSION_ID_CHARACTERS, PREFETCHED, Envelope, event_id, headers_of
 from schemas.prefetch import PrefetchQuery, QueryTooLarge, parse_prefetch
@@ -15,6 +16,7 @@ from schemas.topics import CALLS_PREFETCH
 from service.answer import EMPTY, answer
 from service.auth import Keys
 from service.journal import Entry, Journal
+from service.journal.backlog import hash_of
 from service.prompts import Prompts
 from service.quarantine import Quarantine
 from service.responses import send_json
@@ -60,7 +62,7 @@ class PrefetchWebhook:
             return
         received: bytes = scope["query_string"]
         try:
-            body, entry = self._answer(received)
+            body, entry = self._answer(received, started)
         except Exception:
             # The caller must not pay for a mistake of ours; the webhook itself is kept, to be looked at.
             self._log.exception("a prefetch failed and was answered with nothing")
@@ -75,7 +77,7 @@ class PrefetchWebhook:
         if entry is not None:
             self._journal.publish_soon(entry)
 
-    def _answer(self, received: bytes) -> tuple[bytes, Entry | None]:
+    def _answer(self, received: bytes, started: float) -> tuple[bytes, Entry | None]:
         try:
             query = parse_prefetch(received)
         except QueryTooLarge as error:
@@ -83,13 +85,8 @@ class PrefetchWebhook:
             return EMPTY, None
         session_id = (query.session_id or "").strip()
         caller, direction, decided_by = self._identity.identify(session_id, query.from_, query.to, query.metadata)
-        profile = self._reader.get(caller.id)
-        if profile is None:
-            self._unknown.inc()
-            body = EMPTY
-        else:
-            self._known.inc()
-            body = answer(profile, self._prompts, query.agent_id)
+        key = caller.id.encode()
+        body, answered = self._from_state(key, query.agent_id, started)
         if not session_id:
             self._quarantine.keep_soon(WEBHOOK, "no-session", NO_SESSION, received)
             return body, None
@@ -106,11 +103,44 @@ class PrefetchWebhook:
             caller=caller,
             direction=direction,
             decided_by=decided_by,
+            answered=answered,
             body=_body(query),
         )
-        key = caller.id.encode()
         value = msgspec.json.encode(envelope)
         return body, Entry(CALLS_PREFETCH, key, key, value, headers_of(PREFETCHED, id_, now, session_id))
+
+    def _from_state(self, caller: bytes, agent_id: str | None, started: float) -> tuple[bytes, Answered]:
+        """The answer, and what its event remembers of it. Never raises: a mistake of ours costs the caller nothing."""
+        try:
+            profile, seen = self._reader.look_up(caller, hash_of(caller))
+            ended, facts = seen if seen is not None else (None, None)
+            if profile is None:
+                self._unknown.inc()
+                outcome = NO_STATE if seen is None else UNKNOWN
+                return EMPTY, Answered(
+                    outcome=outcome, ended_offset=ended, facts_offset=facts, took_us=_us_since(started)
+                )
+            prompt = self._prompts.of(agent_id)
+            body = answer(profile, prompt, agent_id)
+            took_us = _us_since(started)
+            self._known.inc()
+            return body, Answered(
+                outcome=KNOWN,
+                digest=digest_of(body),
+                template=prompt.name,
+                template_digest=prompt.digest,
+                ended_offset=ended,
+                facts_offset=facts,
+                took_us=took_us,
+            )
+        except Exception:
+            self._log.exception("a prefetch failed and was answered with nothing")
+            ANSWERS.labels("failed-open").inc()
+            return EMPTY, Answered(outcome=FAILED_OPEN, took_us=_us_since(started))
+
+
+def _us_since(started: float) -> int:
+    return int((time.perf_counter() - started) * 1_000_000)
 
 
 def _body(query: PrefetchQuery) -> msgspec.Raw:

@@ -1,6 +1,5 @@
 """Prompt templates: one an agent, with a default. Bounded, because no deadline can interrupt a template."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +8,14 @@ from jinja2 import ChainableUndefined, Template, TemplateError, TemplateSyntaxEr
 from runtime.logs import logger
 from runtime.metrics import TEMPLATE_ERRORS
 from runtime.settings import SettingsError
+from schemas.answered import digest_of
 from service.template_bounds import BoundedEnvironment, parse_bounded
+from service.template_budget import Budget
 
 SUFFIX = ".j2"
 DEFAULT = "default"
 BUILT_IN = Path(__file__).with_name("templates") / f"{DEFAULT}{SUFFIX}"
+BUILT_IN_NAME = "built-in"  # no file of a folder has this name: those end in `SUFFIX`
 
 MAX_TEMPLATE_CHARACTERS = 32 * 1024
 MAX_PROMPT_CHARACTERS = 8 * 1024  # a prompt that fills the agent's context window helps nobody
@@ -31,44 +33,29 @@ def _environment() -> BoundedEnvironment:
     )
 
 
-class _Prompt:
-    """A template, and the one context of all its renders: jinja's own way makes a new one for each, of six parts."""
+class Prompt:
+    """A template, and the one context of all its renders: jinja's own way makes a new one for each, of six parts.
 
-    def __init__(self, template: Template) -> None:
-        self.name = template.name
+    `digest` is that of its text.
+    """
+
+    def __init__(self, name: str, source: str, template: Template, budget: Budget) -> None:
+        self.name = name
+        self.digest = digest_of(source.encode())
         self._root = template.root_render_func
         self._context = template.new_context({}, shared=True)  # the environment has no globals to be added
+        self._budget = budget
+        self._log = logger("service.prompts")
 
-    def pieces(self, values: dict[str, Any]) -> Iterator[str]:
-        """To be used up, or given up, before the next call."""
+    def render(self, values: dict[str, Any]) -> str:
+        """The extra prompt. Never raises: a template that fails gives an empty prompt, a log line and a count."""
         context = self._context
         context.parent = values
         context.vars, context.exported_vars = {}, set()  # what the last one has set
-        return self._root(context)
-
-
-class Prompts:
-    """Templates by agent, read when it is made. `RINGLOG_PROMPTS_DIR` holds `default.j2` and `<agent id>.j2`."""
-
-    def __init__(self, folder: Path | None) -> None:
-        """Raises `SettingsError` for a folder or a template that can't be used: at the start, not while it rings."""
-        self._log = logger("service.prompts")
-        self._environment = _environment()
-        self._by_agent: dict[str, _Prompt] = {}
-        if folder is not None:
-            if not folder.is_dir():
-                raise SettingsError(f"RINGLOG_PROMPTS_DIR is wrong: {folder} is not a folder.")
-            for path in sorted(folder.glob(f"*{SUFFIX}")):
-                self._by_agent[path.name.removesuffix(SUFFIX)] = self._load(path)
-        self._default = self._by_agent.get(DEFAULT) or self._load(BUILT_IN)
-
-    def render(self, agent_id: str | None, values: dict[str, Any]) -> str:
-        """The extra prompt. Never raises: a template that fails gives an empty prompt, a log line and a count."""
-        prompt = self._by_agent.get(agent_id or "", self._default)
         try:
-            self._environment.budget.begin()
+            self._budget.begin()
             rendered = ""
-            for piece in prompt.pieces(values):
+            for piece in self._root(context):
                 rendered += piece
                 if len(rendered) > MAX_RENDERED_CHARACTERS:
                     break
@@ -76,10 +63,29 @@ class Prompts:
         except Exception as error:
             TEMPLATE_ERRORS.inc()
             # Only the kind of error: its text may quote what we know of the caller.
-            self._log.error("a prompt template failed", template=prompt.name, error=type(error).__name__)
+            self._log.error("a prompt template failed", template=self.name, error=type(error).__name__)
             return ""
 
-    def _load(self, path: Path) -> _Prompt:
+
+class Prompts:
+    """Templates by agent, read when it is made. `RINGLOG_PROMPTS_DIR` holds `default.j2` and `<agent id>.j2`."""
+
+    def __init__(self, folder: Path | None, named_by: str = "RINGLOG_PROMPTS_DIR") -> None:
+        """Raises `SettingsError` for a folder or a template that can't be used: at the start, not while it rings."""
+        self._environment = _environment()
+        self._by_agent: dict[str, Prompt] = {}
+        if folder is not None:
+            if not folder.is_dir():
+                raise SettingsError(f"{named_by} is wrong: {folder} is not a folder.")
+            for path in sorted(folder.glob(f"*{SUFFIX}")):
+                self._by_agent[path.name.removesuffix(SUFFIX)] = self._load(path, path.name)
+        self._default = self._by_agent.get(DEFAULT) or self._load(BUILT_IN, BUILT_IN_NAME)
+
+    def of(self, agent_id: str | None) -> Prompt:
+        """The template that answers are made with when this agent speaks."""
+        return self._by_agent.get(agent_id or "", self._default)
+
+    def _load(self, path: Path, name: str) -> Prompt:
         try:
             source = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -94,5 +100,4 @@ class Prompts:
             ) from None
         except (TemplateError, RecursionError) as error:
             raise SettingsError(f"The prompt template {path} is wrong: {error}.") from None
-        template.name = path.name
-        return _Prompt(template)
+        return Prompt(name, source, template, self._environment.budget)

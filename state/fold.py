@@ -4,7 +4,7 @@ Not on the order in which partitions were read, on what came twice, on where a b
 facts have an order, that of their partition, where all records of one fact lie.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -12,11 +12,13 @@ import msgspec
 from schemas.topics import CALLERS_FACTS, CALLS_ENDED, CALLS_PREFETCH, Topic
 from state.events import Unreadable, read_ended, read_fact, read_prefetched
 from state.profile import EMPTY_MAP, ProfileRow
-from state.session import Call, Session, session_key
+from state.session import Call, Revision, Session, session_key
 
 # Of everything that decides the bytes of a store: the rules here, in `events`, `session` and `profile`, and the layout.
 # Raise it with every change of them: stores of another version are left alone, and a new one is built from the topics.
 FOLD_VERSION = 2
+
+_NO_METADATA = bytes(EMPTY_MAP)
 
 TOPICS: tuple[Topic, ...] = (CALLS_PREFETCH, CALLS_ENDED, CALLERS_FACTS)
 
@@ -67,8 +69,8 @@ class Fold:
         self._source = source
         self.sessions: dict[bytes, Session] = {}
         self.profiles: dict[bytes, ProfileRow] = {}
-        # By caller: the sessions that are now (True) or no longer (False) among its calls.
-        self.calls: dict[bytes, dict[bytes, bool]] = {}
+        # By caller and session: whether it is now among the caller's calls, or is no longer.
+        self.calls: dict[tuple[bytes, bytes], bool] = {}
         self.skipped: list[Skipped] = []
         # Callers whose first or last call may be another one now, to be found among all of their calls.
         self._unsettled: set[bytes] = set()
@@ -89,19 +91,27 @@ class Fold:
                 self.skipped.append(Skipped(part.topic, part.partition, message.offset, complaint))
 
     def settle(self) -> None:
-        for caller in self._unsettled:
-            row = self._profile(caller)
-            row.first_call_at = row.first_session = None
-            row.last_call_at = row.last_session = row.last_status = row.last_agent = None
-            row.metadata = EMPTY_MAP
-            changed = self.calls.get(caller, {})
-            before = (key for key in self._source.sessions_of(caller) if key not in changed)
-            for key in (*before, *(key for key, there in changed.items() if there)):
-                session = self.sessions.get(key) or self._source.session(key)
-                call = session.call() if session else None
-                if call is not None:
-                    _place(row, key, call)
+        if not self._unsettled:
+            return
+        changed: dict[bytes, dict[bytes, bool]] = {caller: {} for caller in self._unsettled}
+        for (caller, key), there in self.calls.items():
+            if caller in changed:
+                changed[caller][key] = there
+        for caller, sessions in changed.items():
+            self._place_anew(caller, sessions)
         self._unsettled.clear()
+
+    def _place_anew(self, caller: bytes, changed: Mapping[bytes, bool]) -> None:
+        row = self._profile(caller)
+        row.first_call_at = row.first_session = None
+        row.last_call_at = row.last_session = row.last_status = row.last_agent = None
+        row.metadata = EMPTY_MAP
+        before = (key for key in self._source.sessions_of(caller) if key not in changed)
+        for key in (*before, *(key for key, there in changed.items() if there)):
+            session = self.sessions.get(key) or self._source.session(key)
+            call = session.call() if session else None
+            if call is not None:
+                _place(row, key, call.at, call.said)
 
     def _prefetched(self, message: Message) -> None:
         session_id, prefetch = read_prefetched(message.value, message.timestamp)
@@ -115,41 +125,63 @@ class Fold:
 
     def _ended(self, message: Message) -> str | None:
         ended = read_ended(message.value, message.timestamp)
+        said = ended.revision
         key = session_key(ended.session_id)
-        session = self._session(key)
+        session = self.sessions.get(key) or self._source.session(key)
+        if session is None or not session.revisions:
+            self._count_first(key, session, said)
+            return ended.cost_error
+        self.sessions[key] = session
         before = session.call()
-        if session.revise(ended.revision):
+        if session.revise(said):
             after = session.call()
-            assert after is not None  # noqa: S101 - it has a revision
+            assert before is not None and after is not None  # noqa: S101 - there are revisions
             self._count(key, before, after)
         return ended.cost_error
+
+    def _count_first(self, key: bytes, session: Session | None, said: Revision) -> None:
+        """What nearly every event is. It does what `_count` would, by hand: a rebuild has ten million of them."""
+        if session is None:
+            session = Session(None, [said])
+        else:
+            session.revisions = [said]
+        self.sessions[key] = session
+        caller = said.caller_id.encode()
+        row = self.profiles.get(caller) or self._profile(caller)
+        self.calls[caller, key] = True
+        row.calls += 1
+        if said.duration_ms is not None:
+            row.duration_ms += said.duration_ms
+        if said.cost_micros is None:
+            row.unknown_costs += 1
+        else:
+            row.cost_micros += said.cost_micros
+        _place(row, key, said.received_at if said.started_at is None else said.started_at, said)
 
     def _fact(self, message: Message) -> str | None:
         caller_id, fact, value, complaint = read_fact(message.key, message.value)
         self._profile(caller_id.encode()).set_fact(fact, value)
         return complaint
 
-    def _count(self, key: bytes, before: Call | None, after: Call) -> None:
+    def _count(self, key: bytes, before: Call, after: Call) -> None:
         caller = after.said.caller_id.encode()
         row = self._profile(caller)
-        if before is None:
-            self.calls.setdefault(caller, {})[key] = True
-        elif before.said.caller_id != after.said.caller_id:
+        if before.said.caller_id != after.said.caller_id:
             self._leave(before, key)
-            self.calls.setdefault(caller, {})[key] = True
+            self.calls[caller, key] = True
         else:
             _tally(row, before, -1)
             if _may_lose_its_place(row, key, after):
                 self._unsettled.add(caller)
         _tally(row, after, +1)
-        _place(row, key, after)
+        _place(row, key, after.at, after.said)
 
     def _leave(self, before: Call, key: bytes) -> None:
         """The caller of a session is another one than was said before."""
         caller = before.said.caller_id.encode()
         row = self._profile(caller)
         _tally(row, before, -1)
-        self.calls.setdefault(caller, {})[key] = False
+        self.calls[caller, key] = False
         if key in (row.first_session, row.last_session):
             self._unsettled.add(caller)
 
@@ -173,18 +205,15 @@ def _tally(row: ProfileRow, call: Call, sign: int) -> None:
     row.unknown_costs += sign * (call.cost_micros is None)
 
 
-def _place(row: ProfileRow, key: bytes, call: Call) -> None:
+def _place(row: ProfileRow, key: bytes, at: int, said: Revision) -> None:
     """Makes it the first or the last call if it is. Ordered by `(at, session)`, which no two calls share."""
-    if (
-        row.first_call_at is None
-        or row.first_session is None
-        or (call.at, key) <= (row.first_call_at, row.first_session)
-    ):
-        row.first_call_at, row.first_session = call.at, key
-    if row.last_call_at is None or row.last_session is None or (call.at, key) >= (row.last_call_at, row.last_session):
-        row.last_call_at, row.last_session = call.at, key
-        row.last_status, row.last_agent = call.said.status, call.said.agent_id
-        row.metadata = msgspec.Raw(call.said.metadata)
+    first, last = row.first_call_at, row.last_call_at
+    if first is None or at < first or (at == first and (row.first_session is None or key < row.first_session)):
+        row.first_call_at, row.first_session = at, key
+    if last is None or at > last or (at == last and (row.last_session is None or key >= row.last_session)):
+        row.last_call_at, row.last_session = at, key
+        row.last_status, row.last_agent = said.status, said.agent_id
+        row.metadata = EMPTY_MAP if said.metadata == _NO_METADATA else msgspec.Raw(said.metadata)
 
 
 def _may_lose_its_place(row: ProfileRow, key: bytes, after: Call) -> bool:

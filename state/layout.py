@@ -7,7 +7,9 @@ from typing import Any
 
 import msgspec
 
-from state.fold import FOLD_VERSION
+# What a reader must know to read a store: the databases, the seals, and the shape of a profile. Not the rules by which
+# profiles come about (`state.fold.FOLD_VERSION`): while a new fold version builds its own store, the old one is served.
+STORE_FORMAT = 1
 
 # One environment, four databases; a transaction spans all of them.
 PROFILES = b"profiles"  # caller -> sealed profile
@@ -16,6 +18,7 @@ CALLS = b"calls"  # caller -> hashes of its sessions (several values a key)
 META = b"meta"  # what the store is, and how far it has read
 
 ABOUT_KEY = b"about"
+FORMAT_KEY = b"format"
 _POSITION = b"position/"
 
 DATA_FILE = "data.mdb"
@@ -25,12 +28,19 @@ DAMAGE_MARK = "damaged"
 
 _SEAL_BYTES = 4
 
+# What CRC-32 comes to over anything that is followed by its own CRC-32, whatever it is.
+_RESIDUE = 0x2144DF1C
+
 # LMDB needn't write pages that were freed before their commit, so a sound file may end a little early.
 _UNWRITTEN_PAGES = 8
 
 
 class Damaged(Exception):
     """The store does not hold what was written into it."""
+
+
+class UnknownFormat(Exception):
+    """Another version of ringlog wrote the store, in a way that this one can't read."""
 
 
 class About(msgspec.Struct, array_like=True, frozen=True):
@@ -44,10 +54,6 @@ class About(msgspec.Struct, array_like=True, frozen=True):
     seen_at_ms: int
 
 
-def store_path(state_dir: Path) -> Path:
-    return state_dir / f"profiles-v{FOLD_VERSION}"
-
-
 def seal(key: bytes, content: bytes) -> bytes:
     """With a checksum of key and content: LMDB has none, and a flipped bit would be somebody's money."""
     return content + zlib.crc32(content, zlib.crc32(key)).to_bytes(_SEAL_BYTES, "little")
@@ -55,10 +61,16 @@ def seal(key: bytes, content: bytes) -> bytes:
 
 def unseal(key: bytes, sealed: bytes | memoryview) -> bytes | memoryview:
     """Raises `Damaged`."""
-    content = sealed[:-_SEAL_BYTES]
-    if zlib.crc32(content, zlib.crc32(key)) != int.from_bytes(sealed[-_SEAL_BYTES:], "little"):
+    if zlib.crc32(sealed, zlib.crc32(key)) != _RESIDUE:
         raise Damaged("a value does not match its checksum")
-    return content
+    return sealed[:-_SEAL_BYTES]
+
+
+def check_format(stored: bytes | None) -> None:
+    """Of what `META` has under `FORMAT_KEY`. Raises `UnknownFormat` and `Damaged`."""
+    found = None if stored is None else bytes(unseal(FORMAT_KEY, stored)).decode()
+    if found != str(STORE_FORMAT):
+        raise UnknownFormat(f"its format is {found}, and this version of ringlog reads format {STORE_FORMAT}")
 
 
 def position_key(topic: str, partition: int) -> bytes:

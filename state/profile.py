@@ -31,8 +31,13 @@ class Profile(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     last_status: str | None
     last_agent: str | None
 
+    @property
+    def tells(self) -> bool:
+        """Whether anything is known of the caller: that a prefetch was seen must not change an answer."""
+        return bool(self.calls or self.facts)
 
-class ProfileRow(msgspec.Struct, array_like=True, kw_only=True):
+
+class ProfileRow(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     """The same bytes as a `Profile`, as the fold works on them: the two maps stay encoded."""
 
     facts: msgspec.Raw = EMPTY_MAP
@@ -52,7 +57,7 @@ class ProfileRow(msgspec.Struct, array_like=True, kw_only=True):
     @property
     def is_empty(self) -> bool:
         """Nothing is known any more: such a row is not kept, or the store would tell how it came about."""
-        return not self.calls and not self.prefetches and self.facts == EMPTY_MAP
+        return not (self.calls or self.prefetches) and self.facts == EMPTY_MAP
 
     def set_fact(self, name: str, value: Any) -> None:
         """`None` deletes. Sorted by name: the bytes must not depend on the order in which facts came."""

@@ -1,4 +1,4 @@
-"""When a store can't be continued, and must be built anew from the topics."""
+"""When a store can't be continued, and must be built anew from the topics; and what a new one would lack."""
 
 from collections.abc import Mapping
 
@@ -11,27 +11,46 @@ Offsets = Mapping[tuple[str, int], int]  # by catalogue's topic and partition
 MAX_ABSENCE_MS = TOMBSTONE_LIFE_MS - DAY_MS
 
 
-def reason_to_rebuild(
-    about: About | None, positions: Offsets, lineage: str, starts: Offsets, ends: Offsets, now_ms: int
+def built_from_others(
+    about: About | None, positions: Offsets, lineage: str, starts: Offsets, ends: Offsets
 ) -> str | None:
-    """A sentence for the log, or None to continue. `starts` and `ends` are those of the topics' partitions now."""
+    """Why a store is none of these topics, and must not be served: a sentence for the log, or None.
+
+    `starts` and `ends` are those of the topics' partitions now.
+    """
     if about is None:
         return "it says nothing of where it comes from" if positions else None
     if about.lineage != lineage:
         return f"it was built from other topics ({about.lineage}, now {lineage})"
     for (topic, partition), position in sorted(positions.items()):
-        start, end = starts.get((topic, partition)), ends.get((topic, partition))
-        if start is None or end is None or not start <= position <= end:
-            return _unreachable(f"{topic}/{partition}", position, start, end)
+        end = ends.get((topic, partition))
+        if end is None or (topic, partition) not in starts:
+            return f"{topic}/{partition}, which it has read, does not exist any more"
+        if position > end:
+            return f"{topic}/{partition} ends at {end}, before {position}: the topic was made anew"
+    return None
+
+
+def missed_something(about: About | None, positions: Offsets, starts: Offsets, now_ms: int) -> str | None:
+    """Why a store of these topics can't be continued without a hole: a sentence for the log, or None."""
+    for (topic, partition), start in sorted(starts.items()):
+        position = positions.get((topic, partition), start if topic == CALLERS_FACTS.name else 0)
+        if start > position:
+            return f"{topic}/{partition} begins at {start}, after {position}: retention took what had not been read"
     read_facts = any(topic == CALLERS_FACTS.name for topic, _ in positions)
-    if read_facts and now_ms - about.seen_at_ms > MAX_ABSENCE_MS:
+    if about is not None and read_facts and now_ms - about.seen_at_ms > MAX_ABSENCE_MS:
         return "it was away for longer than deletions of facts are kept"
     return None
 
 
-def _unreachable(where: str, position: int, start: int | None, end: int | None) -> str:
-    if start is None or end is None:
-        return f"{where}, which it has read, does not exist any more"
-    if position > end:
-        return f"{where} ends at {end}, before {position}: the topic was made anew"
-    return f"{where} begins at {start}, after {position}: retention took what had not been read"
+def forgotten(starts: Offsets) -> str | None:
+    """What a store that is built from the topics as they are now would not know: a sentence, or None.
+
+    Compaction takes from the facts what newer ones have replaced, at their head, too: that is no loss.
+    """
+    heads = {where: start for where, start in sorted(starts.items()) if start > 0 and where[0] != CALLERS_FACTS.name}
+    if not heads:
+        return None
+    (topic, partition), start = next(iter(heads.items()))
+    others = f"; {len(heads)} partitions lack their beginning" if len(heads) > 1 else ""
+    return f"{topic}/{partition} begins at {start}: {start:,} events before it are gone from the topic{others}"

@@ -7,6 +7,8 @@ import msgspec
 
 SESSION_KEY_BYTES = 16
 
+_hash = hashlib.blake2b(digest_size=SESSION_KEY_BYTES)
+
 
 class Revision(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What one end-of-call event says, as far as a profile is concerned. `metadata` is a MessagePack map."""
@@ -39,7 +41,7 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     cost_micros: int | None
 
 
-class Session(msgspec.Struct, array_like=True):
+class Session(msgspec.Struct, array_like=True, gc=False):
     """`revisions` are ordered as `schemas.event.ordering` has it, each event id once, with its earliest time."""
 
     prefetch: Prefetch | None = None
@@ -50,6 +52,8 @@ class Session(msgspec.Struct, array_like=True):
         if not self.revisions:
             return None
         last = self.revisions[-1]
+        if len(self.revisions) == 1:  # nearly all
+            return Call(last, last.received_at if last.started_at is None else last.started_at, last.cost_micros)
         cost = last.cost_micros
         if cost is None:
             cost = next((said.cost_micros for said in reversed(self.revisions) if said.cost_micros is not None), None)
@@ -66,6 +70,9 @@ class Session(msgspec.Struct, array_like=True):
 
     def revise(self, revision: Revision) -> bool:
         """Whether it changed anything: an event that came again does only when its time is an earlier one."""
+        if not self.revisions:
+            self.revisions = [revision]
+            return True
         for place, known in enumerate(self.revisions):
             if known.event_id == revision.event_id:
                 if _earliness(known) <= _earliness(revision):
@@ -78,7 +85,9 @@ class Session(msgspec.Struct, array_like=True):
 
 def session_key(session_id: str) -> bytes:
     """Ids are input, of any length; LMDB takes keys of at most 511 bytes."""
-    return hashlib.blake2b(session_id.encode(), digest_size=SESSION_KEY_BYTES).digest()
+    digest = _hash.copy()  # in half of the time that it takes to make one
+    digest.update(session_id.encode())
+    return digest.digest()
 
 
 def _order(revision: Revision) -> tuple[bool, int, str]:

@@ -1,9 +1,10 @@
 """The one writer of the profiles: what a batch of events changes, and how far it was read, in one transaction."""
 
+import gc
 import os
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,22 @@ from state.layout import (
     CALLS,
     DAMAGE_MARK,
     DATA_FILE,
+    FORMAT_KEY,
     META,
     PROFILES,
     SESSIONS,
+    STORE_FORMAT,
     About,
     Damaged,
+    UnknownFormat,
+    check_format,
     check_length,
     position_key,
     positions_of,
     seal,
-    store_path,
     unseal,
 )
-from state.lock import WriterLock
+from state.lock import writer_lock
 from state.profile import ProfileRow
 from state.session import Session
 
@@ -49,28 +53,24 @@ _DAMAGE = (
 _encode = msgspec.msgpack.Encoder().encode
 _decode_row = msgspec.msgpack.Decoder(ProfileRow).decode
 _decode_session = msgspec.msgpack.Decoder(Session).decode
+_caller_of = itemgetter(0)
 _decode_about = msgspec.msgpack.Decoder(About).decode
 
 
 class ProfileStore:
-    """Opens the store of this fold version in `state_dir`, or makes an empty one.
+    """Opens the store in the directory `path`, or makes an empty one there.
 
-    Every method blocks on the disk. A store that turns out to be damaged raises `Damaged`: `reset` it and fold the
-    topics again. Raises `StoreBusy` while another process has it; `OSError` or `lmdb.Error` when the disk is full or
-    may not be written.
+    Every method blocks on the disk. A store that turns out to be damaged raises `Damaged`: it is of no use any more,
+    the topics are folded into another one. Raises `StoreBusy` while another process writes it; `OSError` or
+    `lmdb.Error` when the disk is full or may not be written.
     """
 
-    def __init__(self, state_dir: Path, *, map_bytes: int = MAP_BYTES) -> None:
-        self._path = store_path(state_dir)
+    def __init__(self, path: Path, *, map_bytes: int = MAP_BYTES) -> None:
+        self._path = path
         self._map_bytes = map_bytes
-        self._lock = WriterLock(state_dir)
-        self._is_open = False
-        self.reset_reason: str | None = None  # why it was started over, if it was
+        self._lock = writer_lock(path)
         try:
-            try:
-                self._open()
-            except Damaged as error:
-                self._start_over(str(error))
+            self._open()
         except BaseException:
             self._lock.release()
             raise
@@ -95,16 +95,9 @@ class ProfileStore:
 
     def fold(self, slices: Sequence[Slice]) -> list[Skipped]:
         """Folds the slices and advances the positions, all of it or nothing. What could not be read is returned."""
-        skipped: list[Skipped] = self._write(lambda tx: self._fold(tx, slices))
+        with _uncollected():
+            skipped: list[Skipped] = self._write(lambda tx: self._fold(tx, slices))
         return skipped
-
-    def reset(self, reason: str) -> None:
-        """An empty store in its place. Readers keep the old file until they look again.
-
-        Should that fail, by `OSError` or `lmdb.Error`, everything else raises `Damaged` until it succeeds.
-        """
-        self._env.close()
-        self._start_over(reason)
 
     def check(self) -> None:
         """Raises `Damaged` when somebody deleted the files, or a reader found them damaged."""
@@ -129,16 +122,20 @@ class ProfileStore:
                 for key, value in tx.cursor(db=db):
                     yield name, key, value
             for key, value in tx.cursor(db=self._meta):
-                if key != ABOUT_KEY:
+                if key not in (ABOUT_KEY, FORMAT_KEY):
                     yield "meta", key, value
 
+    def sync(self) -> None:
+        """What was committed is on the disk, whatever happens to the machine."""
+        self._env.sync(True)
+
     def close(self) -> None:
+        """Nothing else is called afterwards, but this may be."""
         self._env.close()
         self._lock.release()
 
     def _open(self) -> None:
         """Raises `Damaged`."""
-        self._path.mkdir(parents=True, exist_ok=True)
         if (self._path / DAMAGE_MARK).exists():
             raise Damaged("a reader found it damaged")
         try:
@@ -155,31 +152,25 @@ class ProfileStore:
             self._calls = self._env.open_db(CALLS, dupsort=True, dupfixed=True)
             self._meta = self._env.open_db(META)
             self._file = _identity(self._path / DATA_FILE)
-            self._is_open = True
-            self.about()
-            self.positions()
-        except _DAMAGE as error:
+            self._check_content()
+        except (*_DAMAGE, UnknownFormat) as error:
             self._env.close()
             raise Damaged(str(error)) from error
         except BaseException:
             self._env.close()
             raise
 
-    def _start_over(self, reason: str) -> None:
-        """Moved before it is removed: nobody ever opens the half of a store."""
-        self.reset_reason = reason
-        self._is_open = False
-        aside = self._path.with_name(self._path.name + ".removed")
-        shutil.rmtree(aside, ignore_errors=True)  # one whose removal was interrupted
-        with suppress(FileNotFoundError):  # somebody deleted it: that is how to ask for a new one
-            self._path.rename(aside)
-        shutil.rmtree(aside, ignore_errors=True)
-        self._open()
+    def _check_content(self) -> None:
+        """Raises `Damaged` and `UnknownFormat`."""
+        with self._env.begin(write=True) as tx:
+            if tx.stat(self._meta)["entries"] == 0:
+                tx.put(FORMAT_KEY, seal(FORMAT_KEY, b"%d" % STORE_FORMAT), db=self._meta)
+            check_format(tx.get(FORMAT_KEY, db=self._meta))
+        self.about()
+        self.positions()
 
     @contextmanager
     def _read(self) -> Iterator[Any]:
-        if not self._is_open:
-            raise Damaged("it could not be made anew")
         try:
             with self._env.begin() as tx:
                 yield tx
@@ -188,8 +179,6 @@ class ProfileStore:
 
     def _write(self, change: Any) -> Any:
         """Runs `change(tx)` in a transaction, again in a larger map when it did not fit."""
-        if not self._is_open:
-            raise Damaged("it could not be made anew")
         while True:
             try:
                 with self._env.begin(write=True) as tx:
@@ -213,20 +202,32 @@ class ProfileStore:
 
     def _put(self, tx: Any, fold: Fold) -> None:
         # Sorted: neighbours share a page.
-        sessions = ((key, seal(key, _encode(session))) for key, session in sorted(fold.sessions.items()))
-        tx.cursor(db=self._sessions).putmulti(sessions)
-        changed = [(caller, key, there) for caller, of in sorted(fold.calls.items()) for key, there in of.items()]
-        tx.cursor(db=self._calls).putmulti((caller, key) for caller, key, there in changed if there)
-        for caller, key, there in changed:
+        tx.cursor(db=self._sessions).putmulti(_sealed(fold.sessions))
+        calls = sorted((pair for pair, there in fold.calls.items() if there), key=_caller_of)
+        tx.cursor(db=self._calls).putmulti(calls)
+        for (caller, key), there in fold.calls.items():
             if not there:
                 tx.delete(caller, key, db=self._calls)
-        profiles = sorted(fold.profiles.items())
-        tx.cursor(db=self._profiles).putmulti(
-            (caller, seal(caller, _encode(row))) for caller, row in profiles if not row.is_empty
-        )
-        for caller, row in profiles:
-            if row.is_empty:
-                tx.delete(caller, db=self._profiles)
+        kept = {caller: row for caller, row in fold.profiles.items() if not row.is_empty}
+        tx.cursor(db=self._profiles).putmulti(_sealed(kept))
+        for caller in fold.profiles.keys() - kept.keys():
+            tx.delete(caller, db=self._profiles)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """A batch is a hundred thousand objects and no cycle: to look for one, again and again, was a sixth of a fold."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _sealed(rows: Mapping[bytes, Any]) -> list[tuple[bytes, bytes]]:
+    return [(key, seal(key, _encode(rows[key]))) for key in sorted(rows)]
 
 
 class _Source:

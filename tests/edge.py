@@ -10,6 +10,7 @@ import aiohttp
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from runtime.clock import Clock, system_clock
 from runtime.kafka import make_consumer, record_of, start_within, stop_within
 from runtime.metrics import REGISTRY
 from runtime.settings import Settings
@@ -74,10 +75,10 @@ class Edge:
 
 
 @asynccontextmanager
-async def running(settings: Settings, *, connected: bool = True) -> AsyncIterator[Edge]:
+async def running(settings: Settings, *, connected: bool = True, clock: Clock = system_clock) -> AsyncIterator[Edge]:
     """Stopped afterwards, if the test hasn't. `connected` waits for Kafka."""
     stopping = asyncio.Event()
-    service = Service(settings)
+    service = Service(settings, clock)
     task = asyncio.create_task(service.run(stopping))
     async with aiohttp.ClientSession() as http:
         edge = Edge(service, http, task, stopping)

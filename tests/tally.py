@@ -32,6 +32,7 @@ class Counted(msgspec.Struct):
 class Tally:
     name = "tally"
     topics: tuple[Topic, ...] = (CALLS_ENDED,)
+    thread_safe = True
 
     def __init__(self, pause_s: float = 0.0, diary: Path | None = None) -> None:
         """`diary` gets a byte for each batch begun, so that another process can tell when one is in flight."""

@@ -25,9 +25,10 @@ class Difference(msgspec.Struct, frozen=True):
     said: str
 
 
-def differences(call: Call, said: Said) -> list[Difference]:
-    """What the books say wrongly of one call."""
-    found = [*(_unwanted(said) if call.books is None else _of_books(call.books, said)), *_of_call(call, said.call)]
+def differences(call: Call, said: Said, *, all_announced: bool = False) -> list[Difference]:
+    """What the books say wrongly of one call. `all_announced`: no prefetch may lack its event."""
+    books = _unwanted(said) if call.books is None else _of_books(call.books, said)
+    found = [*books, *_of_call(call, said.call, all_announced)]
     return [Difference(call.session_id, what, _told(expected), _told(other)) for what, expected, other in found]
 
 
@@ -72,18 +73,18 @@ def _unwanted(said: Said) -> _Found:
         yield "books", "in none of them", ", ".join(present)
 
 
-def _of_call(call: Call, said: WholeCall | None) -> _Found:
+def _of_call(call: Call, said: WholeCall | None, all_announced: bool) -> _Found:
     """Nobody waits for the event of a prefetch: when a service was killed it may be missing. None must be made up."""
     books = call.books
     if said is None:
-        if books is not None:
+        if books is not None or (all_announced and call.is_announced):
             yield "call", "a row", _NOTHING
         return
     if books is None and not call.is_announced:
         yield "call", _NOTHING, "a row"
         return
     expected = WholeCall(
-        prefetched=call.is_announced and said.prefetched,
+        prefetched=call.is_announced and (all_announced or said.prefetched),
         ended=books is not None,
         recovered=call.lost,
         status=books.status if books else None,

@@ -96,6 +96,9 @@ async def _verified(
             report.plan,
             report.expected,
             report.tally.undelivered,
+            # What had to be sent again says that a service was away, and one that was killed took events with it.
+            # Of a delivery before this run nobody knows whether it was so.
+            all_announced=doing.deliver and report.tally.retries == 0,
             reader=reader,
             sounds=StoredSounds(settings.recordings),
             target=target,

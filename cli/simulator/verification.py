@@ -40,7 +40,10 @@ class Verdict(msgspec.Struct):
 
 
 class Verification:
-    """Compares a plan with the books of a ringlog. `undelivered` sessions are left out: of those nobody knows."""
+    """Compares a plan with the books of a ringlog. `undelivered` sessions are left out: of those nobody knows.
+
+    `all_announced`: the service was there all the time, so no prefetch may lack its event.
+    """
 
     def __init__(
         self,
@@ -48,6 +51,7 @@ class Verification:
         expected: Expectation,
         undelivered: Container[str],
         *,
+        all_announced: bool,
         reader: BookReader,
         sounds: StoredSounds,
         target: Target,
@@ -57,6 +61,7 @@ class Verification:
         self._plan = plan
         self._expected = expected
         self._undelivered = undelivered
+        self._all_announced = all_announced
         self._reader = reader
         self._sounds = sounds
         self._target = target
@@ -112,7 +117,7 @@ class Verification:
             for position, call in calls.items():
                 if call.session_id in self._undelivered:
                     continue
-                if differences(call, said[call.session_id]):
+                if differences(call, said[call.session_id], all_announced=self._all_announced):
                     wrong.append(position)
                     recording = said[call.session_id].recording
                     working |= recording is not None and recording.status == "pending"
@@ -132,7 +137,7 @@ class Verification:
                     if call.books and call.books.caller:
                         uncertain.add(call.books.caller)
                     continue
-                found += differences(call, said[call.session_id])
+                found += differences(call, said[call.session_id], all_announced=self._all_announced)
                 _note_caller(call, said[call.session_id], ids, nameless)
             found += await self._sounds.differences(_stored(calls, said))
         callers = {number: books for number, books in self._expected.callers.items() if number not in uncertain}

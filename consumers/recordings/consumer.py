@@ -18,6 +18,9 @@ from schemas.topics import CALLS_ENDED, Topic
 
 NAME = "recordings"
 
+# Columns that follow from the log; the others tell of the work.
+SAID = ("url", "event_id", "received_at", "agent_id", "caller", "object_stem")
+
 
 class Mention(msgspec.Struct, frozen=True, array_like=True):
     """What a revision says of a call's recording. `started_at` is in microseconds since the epoch."""
@@ -42,6 +45,7 @@ class Recordings:
 
     name = NAME
     topics: tuple[Topic, ...] = (CALLS_ENDED,)
+    thread_safe = True
 
     def handle(self, tx: Connection, records: Sequence[Record]) -> None:
         """Raises `UnreadableEvent` for what is no ended call."""
@@ -98,7 +102,14 @@ def _upsert(tx: Connection, rows: Sequence[dict[str, Any]]) -> None:
     if not rows:
         return
     statement = insert(tx, recordings)
-    new, old = statement.excluded, recordings.c
+    tx.execute(
+        statement.on_conflict_do_update(index_elements=["session_id"], set_=merged(statement.excluded)), list(rows)
+    )
+
+
+def merged(new: Any) -> dict[str, Any]:
+    """What becomes of a row of which the log says something `new`: the columns to set, by name."""
+    old = recordings.c
     anew = (old.status != "stored") & (old.url != new.url)
     beginning = {
         "status": case((anew, "pending"), else_=old.status),
@@ -106,5 +117,5 @@ def _upsert(tx: Connection, rows: Sequence[dict[str, Any]]) -> None:
         "next_attempt_at": case((anew, new.next_attempt_at), else_=old.next_attempt_at),
         "error": case((anew, None), else_=old.error),
     }
-    said = {name: new[name] for name in ("url", "event_id", "received_at", "agent_id", "caller", "object_stem")}
-    tx.execute(statement.on_conflict_do_update(index_elements=["session_id"], set_=said | beginning), list(rows))
+    said = {name: new[name] for name in SAID}
+    return said | beginning

@@ -10,13 +10,14 @@ from typing import Any, TypeVar
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from consumers.object_store import StorageAway
 from consumers.outage import is_unavailable
 from consumers.recordings import book
 from consumers.recordings.backoff import MAX_ATTEMPTS, STORAGE_AWAY_DELAY_S, delay_s
 from consumers.recordings.failure import FetchFailed
 from consumers.recordings.fetcher import Fetcher
 from consumers.recordings.guard import Guard, Refused
-from consumers.recordings.storage import Storage, StorageAway, StoredSound
+from consumers.recordings.storage import Storage, StoredSound
 from consumers.recordings.work_table import LEASE_S, Job, WorkTable
 from runtime.clock import Clock
 from runtime.logs import logger

@@ -6,17 +6,17 @@ import hashlib
 import itertools
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import timedelta
 from pathlib import Path
 
 import msgspec
 import obstore
 from obstore.exceptions import BaseError
-from obstore.store import LocalStore, ObjectStore, from_url
+from obstore.store import LocalStore, ObjectStore
 
+from consumers.object_store import away, open_store
 from consumers.recordings.reading import Reading
 from consumers.recordings.sound import KINDS, Kind, kind_of
-from runtime.settings import PREFIX, Settings, SettingsError
+from runtime.settings import Settings
 from runtime.threads import in_thread
 
 # The smallest part that S3 takes is 5 MiB. Two in flight: 10 MiB of memory a download, whatever its size.
@@ -29,10 +29,6 @@ READ_BYTES = 256 * 1024
 # What an upload may take to withdraw itself when it is not wanted any more: one request.
 WITHDRAW_S = 2.0
 
-# A request of the store's own client is repeated for so long; after that the storage is away, and we wait.
-RETRIES = 3
-RETRY_WITHIN = timedelta(seconds=30)
-
 
 class StoredSound(msgspec.Struct, frozen=True):
     """`object` is the whole name below the recordings URL; `sha256` in hex."""
@@ -43,10 +39,6 @@ class StoredSound(msgspec.Struct, frozen=True):
     content_type: str
 
 
-class StorageAway(Exception):
-    """The object storage can't be used now. No recording is to blame."""
-
-
 class Storage:
     """An object is there whole or not at all, also when the process dies in the middle."""
 
@@ -55,18 +47,8 @@ class Storage:
 
     @classmethod
     def open(cls, settings: Settings) -> "Storage":
-        """Connects to nothing yet; makes the folder. Raises `SettingsError`, without the URL: it may hold a key."""
-        retry = {"max_retries": RETRIES, "retry_timeout": RETRY_WITHIN}
-        url = settings.recordings
-        try:
-            if url.startswith("file:"):
-                return cls(LocalStore.from_url(url, mkdir=True))
-            return cls(from_url(url, retry_config=retry))  # type: ignore[call-overload]
-        except (BaseError, ValueError, OSError) as error:
-            reason = str(error).partition("\n")[0].replace(url, "...")
-            raise SettingsError(
-                f"{PREFIX}RECORDINGS_URL is wrong: {reason}; write file:///folder or s3://bucket/prefix."
-            ) from None
+        """Connects to nothing yet; makes the folder. Raises `SettingsError`."""
+        return cls(open_store(settings.recordings, "RECORDINGS_URL"))
 
     async def find(self, stems: Sequence[str]) -> StoredSound | None:
         """What lies under the first of these names that has an object, whatever its extension, read and hashed.
@@ -82,7 +64,7 @@ class Storage:
                         await in_thread(self._sweep, name)
                         return await self._hashed(name, kind.content_type)
         except (BaseError, OSError) as error:
-            raise _away(error) from error
+            raise away(error) from error
         return None
 
     async def holds(self, name: str) -> bool:
@@ -90,7 +72,7 @@ class Storage:
         try:
             return await self._is_there(name)
         except (BaseError, OSError) as error:
-            raise _away(error) from error
+            raise away(error) from error
 
     async def read(self, name: str, read: Callable[[int], None] = lambda _bytes: None) -> tuple[int, str] | None:
         """How many bytes the object has, and their sha256; None when there is no such object.
@@ -102,7 +84,7 @@ class Storage:
         except FileNotFoundError:
             return None
         except (BaseError, OSError) as error:
-            raise _away(error) from error
+            raise away(error) from error
         return sound.bytes, sound.sha256
 
     async def put(self, stem: str, chunks: AsyncIterator[bytes]) -> StoredSound:
@@ -124,7 +106,7 @@ class Storage:
             if reading.error is not None:
                 raise reading.error from None
             if isinstance(error, BaseError | OSError):
-                raise _away(error) from error
+                raise away(error) from error
             raise
         return StoredSound(name, reading.bytes, reading.sha256, kind.content_type)
 
@@ -188,7 +170,3 @@ class Storage:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-
-
-def _away(error: Exception) -> StorageAway:
-    return StorageAway(f"{type(error).__name__}: {str(error).partition(chr(10))[0][:300]}")

@@ -17,8 +17,9 @@ from runtime.logs import logger
 from runtime.metrics import DRAINED
 from service.journal.backlog import Place
 from service.journal.connection import Connection
+from service.journal.disk import DISK_ERRORS, RETRY_S
 from service.journal.lane import ACK_DEADLINE_S, Lane, Unacknowledged
-from service.journal.spooler import DISK_ERRORS, RETRY_S, Spooler
+from service.journal.spooler import Spooler
 
 # Some milliseconds of the loop's time, which nobody who calls may notice.
 BATCH_RECORDS = 200

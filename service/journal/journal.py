@@ -14,10 +14,11 @@ from schemas.topics import Topic
 from service.journal.backlog import Place, hash_of, partition_of
 from service.journal.batch import Batch
 from service.journal.connection import Connection
+from service.journal.disk import RETRY_S
 from service.journal.drainer import Drainer
 from service.journal.entry import Entry, NotDurable
 from service.journal.lane import ACK_DEADLINE_S, Lane, Unacknowledged
-from service.journal.spooler import RETRY_S, Spooler
+from service.journal.spooler import Spooler
 
 # Prefetch events gather for this long: nobody waits for them, and a batch of fifty costs little more than one event.
 RELAXED_LINGER_S = 0.05

@@ -2,13 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from traceback import format_tb
-from typing import Any, TypeVar
-
-import lmdb
+from typing import Any
 
 from runtime.logs import logger
 from runtime.metrics import (
@@ -21,29 +18,11 @@ from runtime.metrics import (
     SPOOL_USABLE,
     SPOOLED,
 )
-from runtime.threads import in_thread
 from service.journal.backlog import Backlog, hash_of
 from service.journal.batch import Shared
+from service.journal.disk import COMMIT_DEADLINE_S, DISK_ERRORS, RETRY_S, USUAL_EVENT_BYTES, SpoolDisk
 from service.journal.entry import Entry, NotDurable
-from service.journal.spool import Spool, SpoolBusy, SpoolDamaged, SpoolFull, Waiting
-
-T = TypeVar("T")
-
-# A disk that needs longer than this for a commit is as good as none: the caller must have an answer.
-COMMIT_DEADLINE_S = 5.0
-
-# A disk that failed is left alone for so long; a spool that another process has is tried again.
-RETRY_S = 1.0
-
-# A large spool takes seconds to be checked. What comes meanwhile waits so long, for the sake of the order; then Kafka
-# takes it, if it is there.
-OPEN_PATIENCE_S = 4.0
-
-# With less room than this it is full: it would take an event now and then, and refuse the others.
-USUAL_EVENT_BYTES = 64 * 1024
-
-# What the disk may say. Programming errors are none of them.
-DISK_ERRORS = (OSError, lmdb.Error, SpoolFull, SpoolDamaged)
+from service.journal.spool import Spool, SpoolDamaged, SpoolFull, Waiting
 
 
 class _Round:
@@ -57,7 +36,7 @@ class _Round:
 
 
 class Spooler:
-    """Owns the spool. Everything but `run` returns at once, or waits without the loop.
+    """The one way to the spool. Everything but `run` returns at once, or waits without the loop.
 
     Without a usable spool (the disk is full or broken, another process has it, `max_bytes` is 0) `append` raises, and
     `why_not` says what a person should know; it is tried again until it works.
@@ -65,23 +44,17 @@ class Spooler:
 
     def __init__(self, directory: Path, max_bytes: int, on_backlog: Callable[[], None]) -> None:
         """`on_backlog` is called when something waits in a place where nothing did."""
-        self._directory = directory
         self._on_backlog = on_backlog
         self._max_bytes = max_bytes
         self._log = logger("service.spool")
-        self._spool: Spool | None = None
-        self._one_at_a_time = asyncio.Lock()
+        self._disk = SpoolDisk(directory, max_bytes, self._opened)
         self._round: _Round | None = None
         self._committing: asyncio.Task[None] | None = None
         self._pending_events = 0
         self._pending_bytes = 0
         self._deletes: list[int] = []
         self._refuses: list[tuple[int, str]] = []
-        self._why_not = "it is being opened" if max_bytes else "there is none (RINGLOG_SPOOL_MAX_BYTES is 0)"
-        self._lost = False  # it has to be opened anew
-        self._hangs = False
         self._current: _Round | None = None
-        self._tried = asyncio.Event()  # to open it, with whatever outcome
         self.backlog = Backlog()
         self.refused = 0
         SPOOL_EVENTS.set_function(lambda: self.backlog.events)
@@ -92,7 +65,7 @@ class Spooler:
     @property
     def is_known(self) -> bool:
         """Whether the backlog is what lies on the disk, or nobody can know what does."""
-        return self._tried.is_set() or not self._max_bytes
+        return self._disk.is_known
 
     @property
     def is_usable(self) -> bool:
@@ -102,7 +75,7 @@ class Spooler:
     def why_not(self) -> str:
         """Empty while it takes events."""
         usual = min(USUAL_EVENT_BYTES, self._max_bytes // 10)
-        return self._why_not or ("full (RINGLOG_SPOOL_MAX_BYTES)" if self._is_full(usual, 1.0) else "")
+        return self._disk.why_not or ("full (RINGLOG_SPOOL_MAX_BYTES)" if self._is_full(usual, 1.0) else "")
 
     @property
     def waiting(self) -> tuple[int, int]:
@@ -116,8 +89,10 @@ class Spooler:
         usable spool.
         """
         size = sum(entry.size for entry in entries)
-        if self._why_not and (self.is_known or self._hangs):  # while it is opened for the first time, it waits
-            raise NotDurable(f"the spool is not usable: {self._why_not}")
+        if self._disk.why_not and (
+            self.is_known or self._disk.hangs
+        ):  # while it is opened for the first time, it waits
+            raise NotDurable(f"the spool is not usable: {self._disk.why_not}")
         if self._is_full(size, share):
             raise NotDurable("the spool is full")
         round_ = self._open_round()
@@ -152,117 +127,43 @@ class Spooler:
         backlog = self.backlog
         try:
             async with asyncio.timeout(COMMIT_DEADLINE_S):
-                return await self._blocking(lambda spool: spool.read(seqs))
+                return await self._disk.use(lambda spool: spool.read(seqs))
         except SpoolDamaged as error:
             if backlog is self.backlog:  # or it was opened anew, and these were the former one's numbers
-                self._lose(str(error))
+                self._disk.lose(str(error))
             raise
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Opens it, and opens it anew when it was lost, until `stop`."""
+        await self._disk.run(stop, self._retry)
 
     async def flushed(self) -> None:
         """When everything until now is committed, or has failed. What comes meanwhile is not waited for."""
         if rounds := [round_.done for round_ in (self._current, self._round) if round_ is not None]:
             await asyncio.wait(rounds)
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Opens it, and opens it anew when it was lost, until `stop`."""
-        stopping = asyncio.create_task(stop.wait())
-        try:
-            while self._max_bytes and not stop.is_set():
-                await self._first_done(stopping, self._open())
-                while self._spool is not None and not self._lost and not stop.is_set():
-                    await asyncio.wait({stopping}, timeout=RETRY_S)
-                    if self._why_not and not self._hangs and not self._lost:
-                        await self._first_done(stopping, self._probe())
-                    if self._deletes or self._refuses:
-                        self._open_round()
-                if self._lost:
-                    await self._close()
-                elif self._spool is None:
-                    await asyncio.wait({stopping}, timeout=RETRY_S)
-        finally:
-            stopping.cancel()
-
     async def close(self) -> None:
         """Commits what waits, and lets go of the files."""
         if self._committing is not None:
             await asyncio.wait({self._committing}, timeout=COMMIT_DEADLINE_S)
-        self._unusable("the service stops", log=False)
-        await self._close()
+        self._disk.unusable("the service stops", log=False)
+        await self._disk.close()
         if self.backlog.events:
             self._log.warning("events stay in the spool until the service runs again", events=self.backlog.events)
 
-    async def _first_done(self, stopping: "asyncio.Task[Any]", work: Coroutine[Any, Any, None]) -> None:
-        """A disk that hangs must not keep us from stopping."""
-        doing = asyncio.create_task(work)
-        await asyncio.wait({stopping, doing}, timeout=OPEN_PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
-        self._tried.set()
-        await asyncio.wait({stopping, doing}, return_when=asyncio.FIRST_COMPLETED)
-        if not doing.done():
-            doing.cancel()
-
-    async def _open(self) -> None:
-        self._lost = False
-        try:
-            spool, backlog, refused = await in_thread(self._opened)
-        except Exception as error:
-            busy = isinstance(error, SpoolBusy)
-            reason = str(error) if busy else f"{self._directory} can't be opened: {error or type(error).__name__}"
-            self._unusable(reason, log=self._why_not != reason)
-            return
-        self._spool = spool
+    def _opened(self, backlog: Backlog, refused: int) -> None:
         self.refused = refused
         backlog.place(self.backlog.partitions)
         self.backlog = backlog
         self._deletes, self._refuses = [], []
-        self._why_not = ""
         if backlog.events:
             self._log.info("the spool has events for Kafka", events=backlog.events, bytes=backlog.bytes)
         self._on_backlog()
 
-    async def _probe(self) -> None:
-        """Perhaps nobody has an event for it, and readiness must tell the truth."""
-        try:
-            await self._blocking(lambda spool: spool.prove_room(USUAL_EVENT_BYTES))
-        except SpoolDamaged as error:
-            self._lose(str(error))
-        except DISK_ERRORS as error:
-            reason = f"the disk refuses it: {error}"
-            self._unusable(reason, log=self._why_not != reason)
-        else:
-            self._usable()
-
-    def _opened(self) -> tuple[Spool, Backlog, int]:
-        spool = Spool(self._directory, self._max_bytes)
-        if (aside := spool.set_aside) is not None:
-            SPOOL_ERRORS.labels("damaged").inc()
-            self._log.error(
-                "the spool was damaged and is set aside; what could be read of it is in the new one",
-                path=str(aside.path),
-                reason=aside.reason,
-                restored=aside.restored,
-                facts_not_restored=aside.facts,
-            )
-        try:
-            with suppress(SpoolFull):  # then it stays where it is, and what waits makes room
-                spool.readmit()  # what Kafka refused in another life: somebody may have mended its topic
-            backlog = Backlog()
-            backlog.add(spool.waiting())
-            return spool, backlog, sum(1 for _ in spool.refused())
-        except BaseException:
-            spool.close()  # or its lock would stay, and nobody could open it again
-            raise
-
-    async def _close(self) -> None:
-        spool, self._spool = self._spool, None
-        if spool is None:
-            return
-
-        async def alone() -> None:
-            async with self._one_at_a_time:
-                await in_thread(spool.close)
-
-        with suppress(TimeoutError):  # a disk that hangs: it is closed when it answers
-            await asyncio.wait_for(asyncio.shield(alone()), COMMIT_DEADLINE_S)
+    def _retry(self) -> None:
+        """What could not be deleted or set aside waits for no event to come."""
+        if self._deletes or self._refuses:
+            self._open_round()
 
     def _is_full(self, size: int, share: float) -> bool:
         return self.backlog.bytes + self._pending_bytes + size > self._max_bytes * share
@@ -304,7 +205,7 @@ class Spooler:
             return
         SPOOL_COMMIT_SECONDS.observe(time.perf_counter() - started)
         if waiting:
-            self._usable()
+            self._disk.usable()
         aside = {index for index, _ in round_.refusals}
         self.refused += len(aside)
         places = len(self.backlog.places)
@@ -315,8 +216,8 @@ class Spooler:
 
     async def _hang(self, committing: "asyncio.Task[Any]", round_: _Round) -> None:
         """It may succeed yet. Until then the spool takes nothing, and nobody waits for it."""
-        self._hangs = True
-        self._unusable(f"the disk has not answered for {COMMIT_DEADLINE_S:g} s")
+        self._disk.hangs = True
+        self._disk.unusable(f"the disk has not answered for {COMMIT_DEADLINE_S:g} s")
         error = NotDurable("the spool did not answer in time")
         self._settle(round_, error)
         while not committing.done():
@@ -324,7 +225,7 @@ class Spooler:
             if gathered is not None:
                 self._settle(gathered, error)
             await asyncio.wait({committing}, timeout=RETRY_S)
-        self._hangs = False
+        self._disk.hangs = False
 
     async def _written(
         self, round_: _Round, backlog: Backlog, deletes: Sequence[int], refuses: Sequence[tuple[int, str]]
@@ -339,23 +240,11 @@ class Spooler:
             return [Waiting(seq, entry.topic.name, hash_of(entry.partition_by), entry.size) for seq, entry in put]
 
         try:
-            return await self._blocking(write)
+            return await self._disk.use(write)
         except SpoolDamaged as error:
             SPOOL_ERRORS.labels(type(error).__name__).inc()
-            self._lose(str(error))
-            return await self._blocking(write)  # when it has been opened anew
-
-    async def _blocking(self, work: Callable[[Spool], T]) -> T:
-        await self._tried.wait()
-
-        async def alone() -> T:
-            async with self._one_at_a_time:
-                if self._spool is None:
-                    raise OSError("the spool is not open")
-                return await in_thread(work, self._spool)
-
-        # One who no longer waits does not end what the thread does: until then nobody else may use the spool.
-        return await asyncio.shield(alone())
+            self._disk.lose(str(error))
+            return await self._disk.use(write)  # when it has been opened anew
 
     def _settle(self, round_: _Round, error: NotDurable | None) -> None:
         if round_.done.done():
@@ -372,27 +261,11 @@ class Spooler:
     def _failed(self, round_: _Round, error: Exception) -> None:
         SPOOL_ERRORS.labels(type(error).__name__).inc()
         if isinstance(error, SpoolDamaged):
-            self._lose(str(error))
-        elif self._spool is None:
+            self._disk.lose(str(error))
+        elif not self._disk.is_open:
             pass  # why it is not open has been said
         elif isinstance(error, DISK_ERRORS):
-            self._unusable(f"the disk refuses it: {error}")
+            self._disk.unusable(f"the disk refuses it: {error}")
         else:  # a fault of ours; its text may quote an event
             self._log.error("a commit failed", error=type(error).__name__, where=format_tb(error.__traceback__))
         self._settle(round_, NotDurable(f"the spool could not be written: {error}"))
-
-    def _lose(self, reason: str) -> None:
-        self._unusable(f"damaged: {reason}")
-        self._lost = True
-        self._tried.clear()  # what comes now waits until it has been opened anew
-
-    def _usable(self) -> None:
-        if self._why_not and self._spool is not None and not self._lost:
-            self._log.info("the spool takes events again")
-            self._why_not = ""
-
-    def _unusable(self, reason: str, *, log: bool = True) -> None:
-        """Until a commit succeeds; one without events is tried every now and then."""
-        if log:
-            self._log.error("the spool takes nothing", reason=reason)
-        self._why_not = reason

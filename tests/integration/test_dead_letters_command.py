@@ -13,6 +13,7 @@ from cli.dead_letters import app
 from consumers import database, letter_book, redrive
 from consumers.billing import Billing
 from consumers.outbox import OutboxRelay
+from consumers.process import CONSUMERS
 from consumers.publisher import Publisher
 from consumers.redrive import Redrive
 from consumers.runner import Runner
@@ -150,7 +151,7 @@ def test_redriven_events_leave_the_books_as_if_nothing_had_failed(
     assert "calls.ended/0/3" in human.stdout and "4 KeyError" in human.stderr
 
     failing = pytest.MonkeyPatch()
-    failing.setattr("cli.dead_letters.CONSUMERS", {"billing": lambda *_: (Broken(), [])})
+    failing.setitem(CONSUMERS, "billing", lambda *_: (Broken(), []))
     again = ringlog("redrive", "billing", "0/3", code=1)
     assert f"{topic}/0/3 failed again: KeyError (test_dead_letters_command.py:" in again.stderr
     assert "15550100" not in again.output

@@ -5,7 +5,7 @@ import threading
 import pytest
 from sqlalchemy import Engine
 
-from consumers.positions import Fenced, Move, PositionMismatch, advance, load, start_of
+from consumers.positions import Fenced, Move, PositionMismatch, advance, load, put, start_of
 
 T = "calls.ended"
 
@@ -83,3 +83,44 @@ def test_reading_starts_at_the_position_or_at_the_earliest_event() -> None:
 def test_a_position_beyond_the_end_is_a_topic_made_anew() -> None:
     with pytest.raises(PositionMismatch, match=r"the position in calls.ended/0 is 11, but the topic ends at 10"):
         start_of((T, 0), 11, earliest=0, end=10)
+
+
+def test_a_person_moves_positions_from_wherever_they_are(engine: Engine) -> None:
+    advanced(engine, Move(T, 0, None, 5))
+    with engine.begin() as tx:
+        assert put(tx, "billing", "k", {(T, 0): 2, (T, 1): 9}) == {(T, 0): 5, (T, 1): None}
+    assert loaded(engine) == {(T, 0): 2, (T, 1): 9}
+    with pytest.raises(Fenced):
+        advanced(engine, Move(T, 0, 5, 8))  # of whoever runs and was not told
+    assert loaded(engine) == {(T, 0): 2, (T, 1): 9}
+
+
+def test_positions_of_another_cluster_are_not_moved(engine: Engine) -> None:
+    advanced(engine, Move(T, 0, None, 5))
+    with pytest.raises(PositionMismatch), engine.begin() as tx:
+        put(tx, "billing", "other", {(T, 0): 2})
+    assert loaded(engine) == {(T, 0): 5}
+
+
+def test_one_who_moves_positions_waits_for_the_batch_in_flight(engine: Engine) -> None:
+    advanced(engine, Move(T, 0, None, 5))
+    held, found = threading.Event(), []
+
+    def owner() -> None:
+        with engine.begin() as tx:
+            advance(tx, "billing", "k", [Move(T, 0, 5, 8)])
+            held.set()
+            threading.Event().wait(0.3)
+
+    def person() -> None:
+        held.wait(5)
+        with engine.begin() as tx:
+            found.append(put(tx, "billing", "k", {(T, 0): 1}))
+
+    threads = [threading.Thread(target=work) for work in (owner, person)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert found == [{(T, 0): 8}]
+    assert loaded(engine) == {(T, 0): 1}

@@ -18,7 +18,7 @@ from schemas.chat import (
     chat_of,
     function_calls_of,
 )
-from schemas.function_calls import FunctionCall
+from schemas.function_calls import MAX_DEPTH, FunctionCall
 
 TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
 CHAT = Chat("ok", (Turn("user", "Hi", "user"), Turn("agent", "Hello", "assistant")))
@@ -231,3 +231,10 @@ def test_a_chat_of_parts_in_parts_is_readable() -> None:
     parts = "[" * 20 + '"hello"' + "]" * 20
     (turn,) = chat_of(msgspec.Raw(f'[{{"role": "user", "content": {parts}}}]'.encode())).turns
     assert turn.text == "hello"
+
+
+@pytest.mark.parametrize("innermost", ["", "1", '{"a": 1}'])
+def test_how_deep_a_chat_lies_in_itself_is_a_matter_of_its_lists_and_objects(innermost: str) -> None:
+    levels = MAX_DEPTH - innermost.count("{") + (innermost == "")  # what is empty has nothing a level below
+    assert chat_of(msgspec.Raw(("[" * levels + innermost + "]" * levels).encode())).state == "ok"
+    assert chat_of(msgspec.Raw(("[" * (levels + 1) + innermost + "]" * (levels + 1)).encode())).state == "unreadable"

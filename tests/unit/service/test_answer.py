@@ -41,19 +41,19 @@ def test_what_is_unknown_has_no_key() -> None:
 
 
 def test_how_often_was_asked_changes_no_answer() -> None:
-    prompts = Prompts(None)
-    assert answer(profile(calls=1, prefetches=1), prompts, "a") == answer(profile(calls=1, prefetches=2), prompts, "a")
+    prompt = Prompts(None).of("a")
+    assert answer(profile(calls=1, prefetches=1), prompt, "a") == answer(profile(calls=1, prefetches=2), prompt, "a")
 
 
 def test_the_prompt_knows_the_caller_and_the_agent(tmp_path: Path) -> None:
     (tmp_path / "default.j2").write_text("{{ agent_id }} {{ calls }} {{ tier }} {{ facts.tier }} {{ metadata.city }}")
     known = profile(calls=2, facts={"tier": "gold"}, metadata={"city": "Rome"})
-    said = msgspec.json.decode(answer(known, Prompts(tmp_path), "-Om"))
+    said = msgspec.json.decode(answer(known, Prompts(tmp_path).of("-Om"), "-Om"))
     assert said["extra_prompt"] == "-Om 2 gold gold Rome"
     assert said["metadata"]["city"] == "Rome"
 
 
 def test_facts_of_any_name_break_nothing() -> None:
     names = ("calls", "self", "loop", "context", "", "a b", "metadata", "ringlog_calls")
-    said = msgspec.json.decode(answer(profile(facts=dict.fromkeys(names, 1)), Prompts(None), None))
+    said = msgspec.json.decode(answer(profile(facts=dict.fromkeys(names, 1)), Prompts(None).of(None), None))
     assert said["metadata"]["self"] == 1

@@ -12,7 +12,7 @@ from service.prompts import MAX_PROMPT_CHARACTERS, Prompts
 
 def rendered(folder: Path, source: str, **values: object) -> str:
     (folder / "default.j2").write_text(source)
-    return Prompts(folder).render(None, values)
+    return Prompts(folder).of(None).render(values)
 
 
 def refusal(folder: Path, source: str) -> str:
@@ -27,23 +27,23 @@ def test_an_agent_has_its_own_template_and_the_others_the_default(tmp_path: Path
     (tmp_path / "-OmNNf485Na8Bw82RSfz.j2").write_text("of the agent")
     (tmp_path / "notes.txt").write_text("{% wrong")
     prompts = Prompts(tmp_path)
-    assert prompts.render("-OmNNf485Na8Bw82RSfz", {}) == "of the agent"
+    assert prompts.of("-OmNNf485Na8Bw82RSfz").render({}) == "of the agent"
     for other in (None, "", "-Om", "../default", "-OmNNf485Na8Bw82RSfz.j2", "/etc/passwd", "a" * 10_000, "\0"):
-        assert prompts.render(other, {}) == "default"
+        assert prompts.of(other).render({}) == "default"
 
 
 def test_without_a_folder_the_built_in_prompt_speaks_of_earlier_calls_only() -> None:
     prompts = Prompts(None)
-    assert prompts.render(None, {}) == ""
-    assert prompts.render(None, {"calls": 0}) == ""
-    assert prompts.render(None, {"calls": 1}) == "This caller has called 1 time before."
+    assert prompts.of(None).render({}) == ""
+    assert prompts.of(None).render({"calls": 0}) == ""
+    assert prompts.of(None).render({"calls": 1}) == "This caller has called 1 time before."
     values = {"calls": 2, "last_call_at": "2026-01-31T09:30:00.000001Z"}
-    assert prompts.render(None, values) == "This caller has called 2 times before, the last time on 2026-01-31."
+    assert prompts.of(None).render(values) == "This caller has called 2 times before, the last time on 2026-01-31."
 
 
 def test_a_folder_without_a_default_falls_back_to_the_built_in_one(tmp_path: Path) -> None:
     (tmp_path / "a.j2").write_text("A")
-    assert Prompts(tmp_path).render("b", {"calls": 1}) == "This caller has called 1 time before."
+    assert Prompts(tmp_path).of("b").render({"calls": 1}) == "This caller has called 1 time before."
 
 
 @pytest.mark.parametrize(
@@ -170,11 +170,11 @@ def test_what_a_caller_says_makes_no_render_long_or_large(
     prompts = Prompts(tmp_path)
     values = {"facts": facts, "note": "x" * 8000}
     started = time.process_time()
-    prompt = prompts.render(None, values)
+    prompt = prompts.of(None).render(values)
     assert time.process_time() - started < 1
     assert len(prompt) in (0, MAX_PROMPT_CHARACTERS)
     tracemalloc.start()
-    prompts.render(None, values)
+    prompts.of(None).render(values)
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak_bytes < 16_000_000
@@ -183,8 +183,8 @@ def test_what_a_caller_says_makes_no_render_long_or_large(
 def test_each_render_has_its_own_budget(tmp_path: Path) -> None:
     (tmp_path / "default.j2").write_text("{{ note | upper | length }}")
     prompts = Prompts(tmp_path)
-    assert {prompts.render(None, {"note": "x" * 60_000}) for _ in range(5)} == {"60000"}
-    assert prompts.render(None, {"note": "x" * 120_000}) == ""
+    assert {prompts.of(None).render({"note": "x" * 60_000}) for _ in range(5)} == {"60000"}
+    assert prompts.of(None).render({"note": "x" * 120_000}) == ""
 
 
 @pytest.mark.parametrize(

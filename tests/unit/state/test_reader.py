@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from state.layout import DAMAGE_MARK, DATA_FILE, About, store_path
+from state.fold import FOLD_VERSION, Slice
+from state.generations import Generations
+from state.layout import DAMAGE_MARK, DATA_FILE, STORE_FORMAT, About
+from state.open_store import Seen
 from state.reader import ProfileReader
 from state.store import ProfileStore
 from tests.unit.state.events import Event, ended, fact, prefetched, slices_of
@@ -16,21 +19,35 @@ from tests.unit.state.events import Event, ended, fact, prefetched, slices_of
 Write = Callable[..., None]
 
 
-def fold_in(state_dir: Path, log: Sequence[Event], at: int, caught_up: bool, reset: bool, map_bytes: int) -> None:
-    store = ProfileStore(state_dir, map_bytes=map_bytes)
-    if reset:
-        store.reset("test")
+def fold_in(state_dir: Path, log: Sequence[Event], at: int, caught_up: bool, anew: bool, map_bytes: int) -> None:
+    generations = Generations(state_dir)
+    path = None if anew else generations.serving()
+    path = path or generations.begin()
+    store = ProfileStore(path, map_bytes=map_bytes)
     store.fold(slices_of(log, at))
     store.set_about(About("cluster/", caught_up, 1))
     store.close()
+    generations.swap(path)
+    generations.prune()
+
+
+def fold_partitions(state_dir: Path) -> None:
+    generations = Generations(state_dir)
+    store = ProfileStore(path := generations.begin())
+    store.fold([Slice("calls.ended", number, 100 + number, ()) for number in range(3)])
+    store.fold([Slice("callers.facts", number, 200 + number, ()) for number in range(2)])
+    store.set_about(About("cluster/", True, 1))
+    store.close()
+    generations.swap(path)
 
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Folds events at an offset into the store, in another process: LMDB's reader and writer must be two."""
+    """Folds events at an offset into the served generation, or a new one, in another process: LMDB's reader and writer
+    must be two."""
 
-    def write(*log: Event, at: int = 0, caught_up: bool = True, reset: bool = False, map_bytes: int = 1 << 30) -> None:
-        arguments = (tmp_path, log, at, caught_up, reset, map_bytes)
+    def write(*log: Event, at: int = 0, caught_up: bool = True, anew: bool = False, map_bytes: int = 1 << 30) -> None:
+        arguments = (tmp_path, log, at, caught_up, anew, map_bytes)
         child = multiprocessing.get_context("spawn").Process(target=fold_in, args=arguments)
         child.start()
         child.join()
@@ -89,18 +106,69 @@ def test_prefetches_alone_make_nobody_known(reader: ProfileReader, write: Write)
     assert reader.get("ann") is None
 
 
-def test_replaced_store_is_opened_anew(reader: ProfileReader, write: Write) -> None:
+def test_another_generation_is_read_when_it_is_served(reader: ProfileReader, write: Write) -> None:
     write(ended("s", "ann"))
     reader.refresh()
-    write(ended("s", "bob"), reset=True)
+    assert reader.generation == f"g1-v{FOLD_VERSION}"
+    write(ended("s", "bob"), anew=True)
+    assert calls_of(reader, "ann") == 1  # its files are removed, and read until somebody looks
     reader.refresh()
-    assert (calls_of(reader, "ann"), calls_of(reader, "bob")) == (None, 1)
+    assert (calls_of(reader, "ann"), calls_of(reader, "bob"), reader.generation) == (None, 1, f"g2-v{FOLD_VERSION}")
+
+
+def test_generation_that_has_not_caught_up_does_not_replace_one_that_has(reader: ProfileReader, write: Write) -> None:
+    write(ended("s", "ann"))
+    reader.refresh()
+    write(anew=True, caught_up=False)
+    reader.refresh()
+    assert (reader.available, calls_of(reader, "ann")) == (True, 1)
+    assert reader.error == f"g2-v{FOLD_VERSION} has not caught up with the topics yet"
+    write(ended("s", "bob"))
+    reader.refresh()
+    assert (calls_of(reader, "ann"), calls_of(reader, "bob"), reader.error) == (None, 1, None)
+
+
+def test_unreadable_generation_does_not_replace_the_one_that_is_read(
+    reader: ProfileReader, write: Write, tmp_path: Path
+) -> None:
+    write(ended("s", "ann"))
+    reader.refresh()
+    write(ended("s", "bob"), anew=True)
+    (tmp_path / f"g2-v{FOLD_VERSION}" / DATA_FILE).write_bytes(b"no database" * 10_000)
+    reader.refresh()
+    assert (reader.available, calls_of(reader, "ann"), reader.generation) == (True, 1, f"g1-v{FOLD_VERSION}")
+    assert str(reader.error).startswith(f"g2-v{FOLD_VERSION} can't be read")
+
+
+def test_unknown_format_is_refused(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(ended("s", "ann"))
+    monkeypatch.setattr("state.layout.STORE_FORMAT", STORE_FORMAT + 1)
+    reader = ProfileReader(tmp_path)
+    assert (reader.available, reader.get("ann")) == (False, None)
+    assert reader.error == f"its format is {STORE_FORMAT}, and this version of ringlog reads format {STORE_FORMAT + 1}"
+    assert not (tmp_path / f"g1-v{FOLD_VERSION}" / DAMAGE_MARK).exists()
+    reader.close()
+
+
+def test_store_of_other_rules_is_read_and_called_old(reader: ProfileReader, write: Write, tmp_path: Path) -> None:
+    write(ended("s", "ann"))
+    (tmp_path / f"g1-v{FOLD_VERSION}").rename(tmp_path / f"g1-v{FOLD_VERSION - 1}")
+    Generations(tmp_path).swap(tmp_path / f"g1-v{FOLD_VERSION - 1}")
+    reader.refresh()
+    assert (reader.available, calls_of(reader, "ann"), reader.is_old) == (True, 1, True)
+
+
+def test_store_that_was_found_damaged_is_not_read(reader: ProfileReader, write: Write, tmp_path: Path) -> None:
+    write(ended("s", "ann"))
+    (tmp_path / f"g1-v{FOLD_VERSION}" / DAMAGE_MARK).touch()
+    reader.refresh()
+    assert (reader.available, reader.get("ann")) == (False, None)
 
 
 def test_deleted_store_is_not_available(reader: ProfileReader, write: Write, tmp_path: Path) -> None:
     write(ended("s", "ann"))
     reader.refresh()
-    shutil.rmtree(store_path(tmp_path))
+    shutil.rmtree(tmp_path / f"g1-v{FOLD_VERSION}")
     reader.refresh()
     assert (reader.available, reader.get("ann"), reader.positions()) == (False, None, {})
     write(ended("s", "ann"))
@@ -123,20 +191,20 @@ def test_spoilt_profile_is_not_served_and_the_builder_is_told(
     reader: ProfileReader, write: Write, tmp_path: Path
 ) -> None:
     write(ended("s", "ann", agent="agent-7"), ended("s2", "bob", agent="agent-8"))
-    file = store_path(tmp_path) / DATA_FILE
+    file = tmp_path / f"g1-v{FOLD_VERSION}" / DATA_FILE
     file.write_bytes(file.read_bytes().replace(b"agent-7", b"agent-9"))
     reader.refresh()
     assert reader.get("ann") is None
     assert not reader.available
     assert (file.parent / DAMAGE_MARK).exists()
-    write(ended("s", "ann", agent="agent-7"))
+    write(ended("s", "ann", agent="agent-7"), anew=True)
     reader.refresh()
     assert calls_of(reader, "ann") == 1
 
 
 def test_cut_off_file_is_refused(reader: ProfileReader, write: Write, tmp_path: Path) -> None:
     write(*(ended(f"s{n}", f"caller-{n}", metadata={"text": "x" * 3000}) for n in range(2000)))
-    file = store_path(tmp_path) / DATA_FILE
+    file = tmp_path / f"g1-v{FOLD_VERSION}" / DATA_FILE
     os.truncate(file, file.stat().st_size // 4)
     reader.refresh()
     assert (reader.available, reader.get("caller-1999")) == (False, None)
@@ -144,6 +212,29 @@ def test_cut_off_file_is_refused(reader: ProfileReader, write: Write, tmp_path: 
 
 def test_garbage_is_refused(reader: ProfileReader, write: Write, tmp_path: Path) -> None:
     write(ended("s", "ann"))
-    (store_path(tmp_path) / DATA_FILE).write_bytes(b"no database" * 10_000)
+    (tmp_path / f"g1-v{FOLD_VERSION}" / DATA_FILE).write_bytes(b"no database" * 10_000)
     reader.refresh()
     assert (reader.available, reader.get("ann")) == (False, None)
+
+
+def test_a_look_says_how_far_the_very_state_had_come(reader: ProfileReader, write: Write) -> None:
+    assert reader.look_up(b"ann", 7) == (None, None)
+    write(ended("s", "ann"), fact("ann", "vip", True))
+    reader.refresh()
+    ann, seen = reader.look_up(b"ann", 7)
+    assert (ann and ann.calls, seen) == (1, Seen(2, 2))
+    write(ended("s2", "ann"), at=2)
+    ann, seen = reader.look_up(b"ann", 7)  # not refreshed since
+    assert (ann and ann.calls, seen) == (2, Seen(3, 2))
+    assert reader.look_up(b"bob", 8) == (None, Seen(3, 2))
+
+
+def test_a_look_takes_the_position_of_the_callers_own_partition(reader: ProfileReader, tmp_path: Path) -> None:
+    child = multiprocessing.get_context("spawn").Process(target=fold_partitions, args=(tmp_path,))
+    child.start()
+    child.join()
+    reader.refresh()
+    # The sign bit does not count; three partitions of the one topic, two of the other.
+    assert reader.look_up(b"ann", 5)[1] == Seen(102, 201)
+    assert reader.look_up(b"ann", 5 | 0x80000000)[1] == Seen(102, 201)
+    assert reader.look_up(b"ann", 6)[1] == Seen(100, 200)

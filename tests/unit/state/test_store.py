@@ -4,11 +4,12 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from state.layout import DAMAGE_MARK, DATA_FILE, About, Damaged, store_path
+from state.layout import DAMAGE_MARK, DATA_FILE, STORE_FORMAT, About, Damaged
 from state.lock import StoreBusy
 from state.store import ProfileStore
 from tests.unit.state.events import ended, slices_of
@@ -17,8 +18,8 @@ ABOUT = About("cluster/", True, 1)
 CALLS = [ended(f"s{n}", f"caller-{n % 50}", n, ts=n + 1, metadata={"text": "x" * 200}) for n in range(2000)]
 
 
-def filled(state_dir: Path) -> list[tuple[str, bytes, bytes]]:
-    store = ProfileStore(state_dir)
+def filled(path: Path) -> list[tuple[str, bytes, bytes]]:
+    store = ProfileStore(path)
     store.fold(slices_of(CALLS))
     store.set_about(ABOUT)
     dump = list(store.dump())
@@ -29,7 +30,6 @@ def filled(state_dir: Path) -> list[tuple[str, bytes, bytes]]:
 def test_store_is_as_it_was_when_opened_again(tmp_path: Path) -> None:
     dump = filled(tmp_path)
     store = ProfileStore(tmp_path)
-    assert store.reset_reason is None
     assert list(store.dump()) == dump
     assert store.about() == ABOUT
     assert store.positions() == {("calls.ended", 0): 2000}
@@ -57,7 +57,7 @@ def test_failed_batch_leaves_nothing(tmp_path: Path) -> None:
     store.close()
 
 
-def test_second_builder_is_refused_and_told_who_is_there(tmp_path: Path) -> None:
+def test_second_writer_is_refused_and_told_who_is_there(tmp_path: Path) -> None:
     store = ProfileStore(tmp_path)
     with pytest.raises(StoreBusy, match=str(os.getpid())):
         ProfileStore(tmp_path)
@@ -65,7 +65,7 @@ def test_second_builder_is_refused_and_told_who_is_there(tmp_path: Path) -> None
     ProfileStore(tmp_path).close()
 
 
-def test_store_of_a_killed_builder_is_free(tmp_path: Path) -> None:
+def test_store_of_a_killed_writer_is_free(tmp_path: Path) -> None:
     script = "import os, sys; from pathlib import Path; from state.store import ProfileStore\n"
     script += "s = ProfileStore(Path(sys.argv[1])); print('open', flush=True); sys.stdin.read()"
     other = subprocess.Popen([sys.executable, "-c", script, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -90,22 +90,28 @@ def _marked(file: Path) -> None:
     (file.parent / DAMAGE_MARK).touch()
 
 
-@pytest.mark.parametrize("spoil", [_garbage, _half, _marked])
-def test_damaged_store_is_started_over(tmp_path: Path, spoil: object) -> None:
-    filled(tmp_path)
-    assert callable(spoil)
-    spoil(store_path(tmp_path) / DATA_FILE)
-    store = ProfileStore(tmp_path)
-    assert store.reset_reason
-    assert list(store.dump()) == []
-    assert store.about() is None
-    store.close()
-    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == [store_path(tmp_path).name]
+def _of_another_format(file: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("state.store.STORE_FORMAT", STORE_FORMAT + 1)
+        patch.setattr("state.layout.STORE_FORMAT", STORE_FORMAT + 1)
+        shutil.rmtree(file.parent)
+        filled(file.parent)
+
+
+@pytest.mark.parametrize("spoil", [_garbage, _half, _marked, _of_another_format])
+def test_damaged_store_is_refused(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
+    filled(tmp_path / "store")
+    spoil(tmp_path / "store" / DATA_FILE)
+    before = sorted(path.name for path in (tmp_path / "store").iterdir())
+    for _ in range(2):  # and its lock is free again
+        with pytest.raises(Damaged):
+            ProfileStore(tmp_path / "store")
+    assert sorted(path.name for path in (tmp_path / "store").iterdir()) == before
 
 
 def test_flipped_bit_in_a_profile_is_found_when_it_is_folded_on(tmp_path: Path) -> None:
     filled(tmp_path)
-    file = store_path(tmp_path) / DATA_FILE
+    file = tmp_path / DATA_FILE
     content = file.read_bytes()
     spoilt = content.replace(b"agent-1", b"agent-2")
     assert spoilt != content
@@ -113,19 +119,6 @@ def test_flipped_bit_in_a_profile_is_found_when_it_is_folded_on(tmp_path: Path) 
     store = ProfileStore(tmp_path)
     with pytest.raises(Damaged):
         store.fold(slices_of([ended("new", "caller-1")]))
-    store.reset("test")
-    store.fold(slices_of(CALLS))
-    assert store.size()[1] == 50
-    store.close()
-
-
-def test_reset_store_is_empty_and_of_use(tmp_path: Path) -> None:
-    filled(tmp_path)
-    store = ProfileStore(tmp_path)
-    store.reset("test")
-    assert (list(store.dump()), store.positions(), store.about()) == ([], {}, None)
-    store.fold(slices_of(CALLS))
-    assert store.size()[1] == 50
     store.close()
 
 
@@ -136,8 +129,4 @@ def test_deleted_files_are_noticed(tmp_path: Path) -> None:
     shutil.rmtree(store.path)
     with pytest.raises(Damaged):
         store.check()
-    store.reset("test")
-    store.fold(slices_of(CALLS))
-    store.check()
     store.close()
-    assert ProfileStore(tmp_path).size()[1] == 50

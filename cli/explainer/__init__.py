@@ -1,0 +1,1 @@
+"""What a prefetch was answered, made again from the log."""

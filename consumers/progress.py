@@ -1,0 +1,27 @@
+"""Where a consumer is, for the one who commits its effects: of a Kafka client, or of a log in a test."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from consumers.positions import Move
+from schemas.event import Record
+
+
+class Progress(Protocol):
+    """`epoch` changes whenever the partitions may have changed: what was read in an earlier one is void."""
+
+    @property
+    def epoch(self) -> int: ...
+
+    @property
+    def cluster_id(self) -> str: ...
+
+    def moves(self, records: Sequence[Record]) -> list[Move]:
+        """How handling the records moves the positions."""
+
+    def moved(self, moves: Sequence[Move]) -> None:
+        """They are committed in the database."""
+
+    def committing(self) -> AbstractContextManager[None]:
+        """Partitions stay with us while what is done inside lasts, for some seconds."""
