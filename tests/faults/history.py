@@ -71,10 +71,11 @@ class History:
 
     async def put_steadily(self, events_a_second: float, done: asyncio.Event) -> None:
         """A few at a time until `done`, then all that are left."""
+        some = max(1, round(events_a_second / 10))
         async with _producing(self._settings) as producer:
             while not (self.is_put or done.is_set()):
-                await self._put(producer, max(1, round(events_a_second / 10)))
-                await asyncio.sleep(0.1)
+                await self._put(producer, some)
+                await asyncio.sleep(some / events_a_second)
             await self._put(producer, len(self.events))
 
     async def _put(self, producer: AIOKafkaProducer, count: int) -> None:

@@ -16,7 +16,7 @@ from runtime.kafka import make_admin, make_consumer, start_within, stop_within
 from runtime.local_kafka import LocalKafka
 from runtime.settings import Settings
 from tests.faults.books_scene import SETTLE_S, BooksScene, books_settings, prepare, until
-from tests.faults.consumer_process import consuming, kill_all
+from tests.faults.consumer_process import STOP_WITHIN_S, consuming, kill_all
 from tests.faults.history import History
 from tests.faults.quick_kafka import QUICK_MS
 from tests.faults.saboteur import Point, Sabotage
@@ -68,7 +68,8 @@ async def killed_again_and_again(
     scene.history.poisoned(2)
     names = (*BOOKS, "counting")
     done = asyncio.Event()
-    feeding = asyncio.create_task(scene.history.put_steadily(10, done))
+    # Slowly: on a busy machine a start takes seconds, and the last one to be killed needs events, too.
+    feeding = asyncio.create_task(scene.history.put_steadily(4, done))
     shares = [kills // len(names) + (number < kills % len(names)) for number in range(len(names))]
     await asyncio.gather(*(killed(scene, name, share, points) for name, share in zip(names, shares, strict=True)))
     done.set()
@@ -147,6 +148,7 @@ async def test_processes_that_join_and_leave_every_two_seconds(
             for some in members.values():
                 if len(some) > 2:
                     leaving = some.pop(0)
+                    await asyncio.to_thread(leaving.begun, STOP_WITHIN_S)
                     assert await asyncio.to_thread(leaving.stop) == 0, leaving.last_words()
         done.set()
         await feeding
