@@ -3,6 +3,9 @@
 {{- if not .Values.kafka.bootstrapServers -}}
 {{- fail "kafka.bootstrapServers is not set: name your Kafka as host:port, several separated by commas." -}}
 {{- end -}}
+{{- if not (regexMatch "^[^0-9]" (include "ringlog.fullname" .)) -}}
+{{- fail (printf "%q is no name for a Service, which begins with a letter: set fullnameOverride." (include "ringlog.fullname" .)) -}}
+{{- end -}}
 {{- with .Values.kafka.sasl -}}
 {{- if and (eq .mechanism "OAUTHBEARER") (not (and .oauth.tokenUrl .oauth.name)) -}}
 {{- fail "kafka.sasl.oauth.tokenUrl and kafka.sasl.oauth.name are needed with kafka.sasl.mechanism=OAUTHBEARER." -}}
@@ -20,6 +23,12 @@
 {{- end -}}
 {{- if and (not $one.ours) (not $one.image) (not $one.args) (not $one.command) -}}
 {{- fail (printf "consumers.%s is none of ringlog's: say its image, its command or its args." $name) -}}
+{{- end -}}
+{{- if and $one.image.repository (not $one.image.tag) (not $one.image.digest) -}}
+{{- fail (printf "consumers.%s.image has neither tag nor digest: ringlog's own version would be taken for one of %s." $name $one.image.repository) -}}
+{{- end -}}
+{{- if and (eq $one.scaling.mode "keda") (or $.Values.kafka.tls.enabled $.Values.kafka.sasl.mechanism) (not $one.scaling.authentication) -}}
+{{- fail (printf "consumers.%s.scaling.authentication is empty: name the TriggerAuthentication by which KEDA reaches a Kafka with TLS or SASL." $name) -}}
 {{- end -}}
 {{- if and (eq $one.scaling.mode "keda") (not $one.scaling.topics) -}}
 {{- fail (printf "consumers.%s.scaling.topics is empty: name the topics whose lag counts." $name) -}}
