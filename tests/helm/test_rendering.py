@@ -81,6 +81,9 @@ def test_manifests_are_what_kubernetes_knows(rendering: Rendering, values: Path,
         ("consumers.billing.scaling.min=5,consumers.billing.scaling.max=2", "min is more than its max"),
         ("service.preStopSeconds=16", "terminationGracePeriodSeconds is 45: .* need 46"),
         ("ingress.enabled=true", "ingress.hosts is empty"),
+        ("reconcile.every=500ms", "every"),
+        ("nameOverride=A_b", "nameOverride"),
+        ("image.tag=7", "tag"),
     ],
 )
 def test_what_is_wrong_is_refused(rendering: Rendering, said: str, reason: str) -> None:
