@@ -83,6 +83,7 @@ def test_manifests_are_what_kubernetes_knows(rendering: Rendering, values: Path,
         ("ingress.enabled=true", "ingress.hosts is empty"),
         ("reconcile.every=500ms", "every"),
         ("nameOverride=A_b", "nameOverride"),
+        ("secrets.identityKey.name=", "secrets.identityKey.name is empty"),
         ("image.tag=7", "tag"),
     ],
 )
