@@ -35,7 +35,11 @@ def pytest_runtest_makereport(
         if isinstance(error, subprocess.CalledProcessError):
             report.sections.append(("what the command said", f"{error.stdout or ''}{error.stderr or ''}"))
         for release in item.config.stash.get(_releases, []):
-            report.sections.append((f"release in {release.namespace}", release.what_is_wrong()))
+            try:
+                said = release.what_is_wrong()
+            except subprocess.SubprocessError as no_answer:  # the cluster itself may be what failed
+                said = str(no_answer)
+            report.sections.append((f"release in {release.namespace}", said))
     return report
 
 
