@@ -58,6 +58,11 @@ class EndOfCallWebhook:
         self._log = logger("service.end_of_call")
         self._seconds = REQUEST_SECONDS.labels(WEBHOOK)
         self._ok = REQUESTS.labels(WEBHOOK, "200")
+        for status in (
+            "401",
+            "503",
+        ):  # there from the start: to Prometheus a series that begins with 1 has not increased
+            REQUESTS.labels(WEBHOOK, status)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()

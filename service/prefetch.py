@@ -51,6 +51,7 @@ class PrefetchWebhook:
         self._log = logger("service.prefetch")
         self._seconds = REQUEST_SECONDS.labels(WEBHOOK)
         self._ok = REQUESTS.labels(WEBHOOK, "200")
+        REQUESTS.labels(WEBHOOK, "401")  # there from the start, so that the first one is an increase
         self._known = ANSWERS.labels("known")
         self._unknown = ANSWERS.labels("unknown")
 

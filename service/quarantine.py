@@ -18,9 +18,21 @@ from service.journal import Entry, Journal
 # limit of the webhook doesn't fit into its topic, and is kept like one beyond it: its head, size and hash.
 MAX_ENCODED_BYTES = MAX_MESSAGE_BYTES - 256 * 1024
 
+# Why, in a word for counting, by webhook.
+REASONS = {
+    "prefetch": ("failed", "no-session", "session-too-long", "too-large"),
+    "end-of-call": (
+        *("incomplete", "no-session", "not-an-object", "not-json", "not-utf8"),
+        *("session-too-long", "too-deep", "too-large"),
+    ),
+}
+
 
 class Quarantine:
     def __init__(self, journal: Journal, clock: Clock) -> None:
+        for webhook, reasons in REASONS.items():
+            for reason in reasons:
+                REJECTED.labels(webhook, reason)  # there from the start, so that the first one is an increase
         self._journal = journal
         self._clock = clock
         self._log = logger("service.quarantine")

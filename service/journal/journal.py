@@ -46,6 +46,8 @@ class Journal:
         self._prefix = settings.topic_prefix
         self._max_event_bytes = settings.max_request_bytes
         self._topics = {topic.name: topic for topic in topics}
+        for name in self._topics:
+            EVENTS_DROPPED.labels(name)  # there from the start, so that the first one is an increase
         self._relaxed = frozenset(relaxed)
         self._log = logger("service.journal")
         self._connection = Connection(settings, topics, self)

@@ -87,6 +87,19 @@ async def test_health_and_metrics_tell_what_is(edge: Edge) -> None:
     await edge.end(call())
     page = await (await edge.ops("GET", "/metrics")).text()
     assert 'ringlog_requests_total{status="200",webhook="end-of-call"}' in page
+
+
+async def test_what_alarms_is_counted_from_zero(edge: Edge) -> None:
+    """To Prometheus a series that begins with 1 has not increased: the first call that is lost would alarm nobody."""
+    page = await (await edge.ops("GET", "/metrics")).text()
+    for series in (
+        'ringlog_requests_total{status="503",webhook="end-of-call"}',
+        'ringlog_requests_total{status="401",webhook="end-of-call"}',
+        'ringlog_requests_total{status="401",webhook="prefetch"}',
+        'ringlog_rejected_total{reason="not-json",webhook="end-of-call"}',
+        'ringlog_events_dropped_total{topic="calls.prefetch"}',
+    ):
+        assert series in page
     assert "ringlog_kafka_connected 1.0" in page
     assert "ringlog_events_waiting 0.0" in page
 

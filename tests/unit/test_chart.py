@@ -83,3 +83,11 @@ def test_no_value_is_a_place_for_a_secret(word: str) -> None:
     assert {path.rpartition(".")[2] for path in named} <= {
         *("passwordKey", "clientSecretKey", "credentialsSecret", "imagePullSecrets")
     }
+
+
+def test_every_secret_of_the_settings_comes_from_a_secret() -> None:
+    """Nobody can write one into the values: `extraEnv` takes these by reference alone."""
+    (pattern,) = json.loads((CHART / "values.schema.json").read_text())["definitions"]["env"]["patternProperties"]
+    secret = {PREFIX + name.upper() for name, field in Settings.model_fields.items() if "SecretStr" in str(field)}
+    assert len(secret) > 5
+    assert {name for name in secret | {f"{PREFIX}DATABASE_URL"} if not re.search(pattern, name)} == set()

@@ -16,7 +16,7 @@
 {{- end -}}
 {{- end -}}
 {{- $reads := dict "calls" (list "calls.prefetch" "calls.ended") "billing" (list "calls.ended") "transcripts" (list "calls.ended") "recordings" (list "calls.ended") -}}
-{{- $ours := and (hasKey $reads .name) (not $one.image) (not $one.command) -}}
+{{- $ours := and (hasKey $reads .name) (not $one.command) -}}
 {{- $_ := set $one "ours" $ours -}}
 {{- if and $ours (not $one.args) -}}
 {{- $_ := set $one "args" (list "consume" .name) -}}

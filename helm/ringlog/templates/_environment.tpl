@@ -1,6 +1,6 @@
 {{/*
 The environment of a container as a JSON object, variable to what stands beside its name: so a variable is there once,
-whoever says it. Takes root, parts (a list of: kafka, database, identity, webhooks, ops, callers, recordings), and extra,
+whoever says it. Takes root, parts (a list of: kafka, database, identity, webhooks, ops, callers, recordings, snapshots), and extra,
 a list of maps in the form of `extraEnv`, the later before the earlier.
 */}}
 {{- define "ringlog.environment" -}}
@@ -70,6 +70,16 @@ a list of maps in the form of `extraEnv`, the later before the earlier.
 
 {{- define "ringlog.environment.recordings" -}}
 {{- dict "RINGLOG_RECORDINGS_URL" (dict "value" .Values.recordings.url) | toJson -}}
+{{- end }}
+
+{{- define "ringlog.environment.snapshots" -}}
+{{- $env := dict -}}
+{{- range $name, $value := dict "RINGLOG_SNAPSHOTS_URL" .Values.snapshots.url "RINGLOG_SNAPSHOTS_KEEP" .Values.snapshots.keep -}}
+{{- if $value -}}
+{{- $_ := set $env $name (dict "value" (include "ringlog.text" $value)) -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $env -}}
 {{- end }}
 
 {{- define "ringlog.environment.kafka" -}}

@@ -4,22 +4,24 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" }}
 {{- end }}
 
-{{/* At most 40 characters: what is appended must fit into the 63 of a label. */}}
+{{/* At most 40 characters: what is appended must fit into the 63 of a label. A release's name may have dots, a Service's not. */}}
 {{- define "ringlog.fullname" -}}
-{{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" }}
-{{- else if contains (include "ringlog.name" .) .Release.Name -}}
-{{- .Release.Name | trunc 40 | trimSuffix "-" }}
-{{- else -}}
-{{- printf "%s-%s" .Release.Name (include "ringlog.name" .) | trunc 40 | trimSuffix "-" }}
-{{- end }}
+{{- $name := .Values.fullnameOverride -}}
+{{- if not $name -}}
+{{- $release := .Release.Name | replace "." "-" -}}
+{{- $name = contains (include "ringlog.name" .) $release | ternary $release (printf "%s-%s" $release (include "ringlog.name" .)) -}}
+{{- end -}}
+{{- $name | trunc 40 | trimSuffix "-" }}
 {{- end }}
 
-{{/* By which pods are selected: never changes in the life of a release. Takes root and component. */}}
+{{/*
+By which pods are selected: never changes in the life of a release. As YAML, because a release may be called 123 or true.
+Takes root and component.
+*/}}
 {{- define "ringlog.selector" -}}
-app.kubernetes.io/name: {{ include "ringlog.name" .root }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
-app.kubernetes.io/component: {{ .component }}
+app.kubernetes.io/name: {{ include "ringlog.name" .root | toYaml }}
+app.kubernetes.io/instance: {{ toYaml .root.Release.Name }}
+app.kubernetes.io/component: {{ toYaml .component }}
 {{- end }}
 
 {{/* Of every object. Takes root and component. */}}
@@ -39,13 +41,14 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end }}
 {{- end }}
 
-{{/* Takes root and image, which may be empty: then it is the chart's. */}}
+{{/* Takes root and image, which may be empty: what it does not say is the chart's. */}}
 {{- define "ringlog.image" -}}
 {{- $image := .image | default .root.Values.image -}}
+{{- $repository := $image.repository | default .root.Values.image.repository -}}
 {{- if $image.digest -}}
-{{ $image.repository }}@{{ $image.digest }}
+{{ $repository }}@{{ $image.digest }}
 {{- else -}}
-{{ $image.repository }}:{{ $image.tag | default .root.Chart.AppVersion }}
+{{ $repository }}:{{ $image.tag | default .root.Chart.AppVersion }}
 {{- end }}
 {{- end }}
 
