@@ -18,6 +18,7 @@ from consumers.replay.shadow import Shadow, failures, seen, skipped
 from consumers.rows import insert_rows
 from consumers.tables import outbox
 from runtime.threads import in_thread
+from schemas.check import without_checks
 from schemas.event import Envelope, Record, decode_envelope, ordering
 from schemas.lenient import UNREADABLE
 
@@ -173,7 +174,8 @@ class Building:
             positions.advance(tx, name, self._log.cluster_id, moves)
             if failure is None:
                 out = [record for record in records if _place(record) in self._left_out]
-                self._consumer.handle(tx, [record for record in records if _place(record) not in self._left_out])
+                handled = [record for record in without_checks(records) if _place(record) not in self._left_out]
+                self._consumer.handle(tx, handled)
                 insert_rows(tx, skipped, [_place_row(record) for record in out])
                 tx.execute(delete(outbox))  # the live consumer has said it
                 self._remember(tx, records)
