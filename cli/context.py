@@ -102,6 +102,8 @@ def explained() -> Iterator[None]:
     except SettingsError as error:
         complain(str(error))
         raise typer.Exit(EXIT_SETTINGS) from None
+    except BrokenPipeError:  # nobody reads on, as behind `| head`: that is nothing to be told
+        raise
     except ConnectionError as error:  # Kafka or the database, with a sentence of ours
         complain(str(error))
         raise typer.Exit(EXIT_FAILED) from None

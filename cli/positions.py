@@ -97,7 +97,11 @@ def set_(
         ringlog positions set crm calls.ended=beginning --yes
     """
     if consumer == BUILDER:
-        _stop("The positions of profiles lie in the state store, in one transaction with the profiles.", EXIT_SETTINGS)
+        _stop(
+            "The positions of profiles lie in the state store, in one transaction with the profiles: to read everything"
+            " again is `ringlog state rebuild`.",
+            EXIT_SETTINGS,
+        )
     with explained():
         wishes = [wish_of(it) for it in where]
         settings = load()

@@ -30,7 +30,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 # A session id may begin with a dash, as the provider's ids do, and then with an h.
 @app.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})
 def show(session: Annotated[str, typer.Argument(help="The session's id.")], json: Json = False) -> None:
-    """Print the transcript of a call. Exit code 1 when there is none."""
+    """Print the transcript of a call. Exit code 1 when there is none.
+
+    Example:
+
+        ringlog transcripts show -OmNNf485Na8Bw82RSfz
+    """
     conversation = _from_database(lambda tx: read(tx, session))
     if conversation is None:
         _stop(
@@ -49,7 +54,12 @@ def search(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many turns, the newest calls first.")] = 20,
     json: Json = False,
 ) -> None:
-    """Find the turns in which all the words were said. Exit code 1 when there are none."""
+    """Find the turns in which all the words were said. Exit code 1 when there are none.
+
+    Example:
+
+        ringlog transcripts search "delivery address" --limit 5
+    """
     asked = " ".join(words)
     try:
         found = _from_database(lambda tx: find(tx, asked, limit))
