@@ -70,6 +70,12 @@ class RecomputedLedger:
         with self._engine.begin() as tx:
             revisions.record(tx, BILLING, seen)
 
+    @contextmanager
+    def connected(self) -> Iterator[Connection]:
+        """To read what was kept, where the revisions of the books are."""
+        with self._engine.connect() as tx:
+            yield tx
+
     def sessions(self) -> int:
         with self._engine.connect() as tx:
             return revisions.count_sessions(tx, BILLING)

@@ -2,7 +2,7 @@
 
 import asyncio
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
 import msgspec
 from sqlalchemy import Connection, Engine, delete, func, select
@@ -123,6 +123,15 @@ class Building:
             async for records in self._log.read(targets):
                 _note(moved, records)
         return moved
+
+    async def beyond(self, targets: Mapping[Partition, int], stop: asyncio.Event) -> AsyncGenerator[list[Record], None]:
+        """What lies after the targets, which is left for the next time. Raises `Interrupted`."""
+        with self._log.looking():
+            self._log.go_to(targets)
+            async for records in self._log.read({partition: self._log.ends[partition] for partition in targets}):
+                yield records
+                if stop.is_set():
+                    raise Interrupted
 
     def found(self, tx: Connection) -> list[Failure]:
         """What has failed, in the log's order; by a transaction of the shadow's engine."""

@@ -45,6 +45,20 @@ def test_the_call_of_a_check_is_in_no_replay_either(scene: Scene) -> None:
     assert scene.replay("billing")["different"] is False
 
 
+def test_a_consumer_that_was_moved_back_is_waited_for(scene: Scene) -> None:
+    """Its books know what the log, as far as it has come, does not say: to swap would take it from them."""
+    scene.publish(HISTORY)
+    scene.consume(scene.billing(), 5)
+    bills = scene.bills()
+    scene.run("positions", "set", "billing", "calls.ended=beginning", "--yes")
+    said = scene.run("replay", "billing", "--swap", code=1).stderr
+    assert "billing was moved back, and reads events again that its tables know already" in said
+    assert scene.bills() == bills
+    assert "billing was moved back" in scene.run("billing", "verify", code=1).stderr
+    scene.consume(scene.billing(), 5)
+    assert scene.replay("billing")["different"] is False
+
+
 def test_a_bug_is_mended_and_the_bill_swapped_in_while_calls_keep_coming(scene: Scene) -> None:
     scene.publish(HISTORY)
     with doubling(), scene.consuming(scene.billing()):
