@@ -91,7 +91,8 @@ def test_a_consumer_of_ones_own_is_there_with_all_partitions_of_what_it_reads(ri
     assert rows(ringlog.lag()["crm"]) == [(0, None, 0, 3, 3, "has not read yet"), (1, 1, 0, 1, 0, None)]
     said = ringlog("lag", "crm", "--partitions").stdout
     assert "calls.ended/0" in said and "has not read yet" in said
-    assert "crm" in ringlog("lag").stdout
+    assert "crm" in (said := ringlog("lag")).stdout
+    assert said.stderr == "", "its client is stopped in time"
 
 
 def test_the_exit_code_is_for_scripts(ringlog: Scene) -> None:
