@@ -17,6 +17,7 @@ from consumers.positions import put
 from runtime.cluster import connected
 from runtime.settings import Settings
 from state.fold import Slice
+from state.generations import Generations
 from state.store import ProfileStore
 from tests.command import Command, environment, publish
 from tests.ended_calls import ended, prefetched
@@ -115,9 +116,11 @@ def test_a_position_that_belongs_to_another_history_has_no_lag_and_is_never_fine
 
 
 def test_the_builder_of_this_machine_is_there_when_its_store_is(ringlog: Scene) -> None:
-    store = ProfileStore(ringlog.settings.state_dir)
+    generations = Generations(ringlog.settings.state_dir)
+    store = ProfileStore(path := generations.begin())
     store.fold([Slice("calls.ended", 0, 1, ()), Slice("calls.ended", 1, 1, ())])
     store.close()
+    generations.swap(path)
     assert rows(ringlog.lag()["profiles"]) == [(0, 1, 0, 3, 2, None), (1, 1, 0, 1, 0, None)]
 
 
