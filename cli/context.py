@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
@@ -78,6 +78,12 @@ def _known(data_dir: Path) -> dict[str, Any]:
 def complain(sentence: str) -> None:
     """On one line, however narrow the terminal: it may be searched for, or be read by a program."""
     err.print(sentence, style="red", highlight=False, markup=False, soft_wrap=True)
+
+
+def end_with(sentence: str, code: int = EXIT_FAILED) -> NoReturn:
+    """Ends the command."""
+    complain(sentence)
+    raise typer.Exit(code)
 
 
 def patiently(attempt: Callable[[], T], *, wait: bool) -> T:
