@@ -5,14 +5,14 @@ import csv
 import sys
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import msgspec
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cli.billing_text import audit_lines, csv_rows, report_table, statement_lines
-from cli.context import EXIT_FAILED, EXIT_INTERRUPTED, complain, err, explained, load, out
+from cli.context import EXIT_FAILED, EXIT_INTERRUPTED, complain, end_with, err, explained, load, out
 from cli.database import opened
 from cli.terminal import printable
 from consumers import revisions
@@ -55,11 +55,11 @@ def report(
         ringlog billing report --month 2026-11 --by plan --csv > november.csv
     """
     if csv and json:
-        _stop("--csv and --json: name one of them.", EXIT_SETTINGS)
+        end_with("--csv and --json: name one of them.", EXIT_SETTINGS)
     try:
         of = month_of(month)
     except ValueError as error:
-        _stop(f"--month is wrong: {error}.", EXIT_SETTINGS)
+        end_with(f"--month is wrong: {error}.", EXIT_SETTINGS)
     lines = _added_up(of, by)
     if json:
         said = {"month": of.name, "by": by.value, "lines": lines, "totals": totals_of(lines)}
@@ -84,7 +84,7 @@ def call(session: Annotated[str, typer.Argument(help="The session's id.")], json
     with explained(), opened(load()) as engine, read_only(engine).connect() as tx:
         statement = statement_of(tx, session)
     if statement is None:
-        _stop(
+        end_with(
             f"Billing knows no call of session {session!r}: it has not ended, its end has not arrived, or"
             " `ringlog consume billing` is not running."
         )
@@ -114,7 +114,7 @@ def verify(json: Json = False) -> None:
         try:
             found = _audited(settings)
         except PositionMismatch as error:
-            _stop(f"The ledger can't be verified: {error}.")
+            end_with(f"The ledger can't be verified: {error}.")
         except Interrupted:
             complain("Stopped before the end: nothing is verified.")
             raise typer.Exit(EXIT_INTERRUPTED) from None
@@ -156,8 +156,3 @@ def _print_csv(rows: Iterable[Sequence[str]]) -> None:
 def _progress() -> Progress:
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     return Progress(*columns, console=err, disable=not err.is_terminal, transient=True)
-
-
-def _stop(sentence: str, code: int = EXIT_FAILED) -> NoReturn:
-    complain(sentence)
-    raise typer.Exit(code)

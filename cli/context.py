@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
@@ -80,6 +80,12 @@ def complain(sentence: str) -> None:
     err.print(sentence, style="red", highlight=False, markup=False, soft_wrap=True)
 
 
+def end_with(sentence: str, code: int = EXIT_FAILED) -> NoReturn:
+    """Ends the command."""
+    complain(sentence)
+    raise typer.Exit(code)
+
+
 def patiently(attempt: Callable[[], T], *, wait: bool) -> T:
     """What `attempt` returns. With `wait` what is away is waited for, however long; else its error is raised."""
     pause_s = _FIRST_PAUSE_S
@@ -102,6 +108,8 @@ def explained() -> Iterator[None]:
     except SettingsError as error:
         complain(str(error))
         raise typer.Exit(EXIT_SETTINGS) from None
+    except BrokenPipeError:  # nobody reads on, as behind `| head`: that is nothing to be told
+        raise
     except ConnectionError as error:  # Kafka or the database, with a sentence of ours
         complain(str(error))
         raise typer.Exit(EXIT_FAILED) from None

@@ -4,14 +4,14 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import aclosing
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import msgspec
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from sqlalchemy import Engine
 
-from cli.context import EXIT_FAILED, EXIT_INTERRUPTED, complain, err, explained, load, out
+from cli.context import EXIT_FAILED, EXIT_INTERRUPTED, complain, end_with, err, explained, load, out
 from cli.database import opened
 from cli.letter_owner import owner
 from cli.letter_text import letter_json, letter_lines, row_json, table_of
@@ -102,12 +102,14 @@ def show(
             consumer = owner(engine, consumer, group)
             letters = _named(engine, settings, consumer, [which])
         if len(letters) > 1:
-            _stop(f"There are {len(letters)} dead letters of {which}: name one of {', '.join(map(place, letters))}.")
+            end_with(f"There are {len(letters)} dead letters of {which}: name one of {', '.join(map(place, letters))}.")
         found: list[Record | None] = []
         run(lambda _stop: _look_up(settings, consumer, letters, found))
     record = found[0]
     if record is None or (event := event_of(record)) is None:
-        _stop(f"The dead letter of {place(letters[0])} is not in Kafka: its topic has forgotten it, or was made anew.")
+        end_with(
+            f"The dead letter of {place(letters[0])} is not in Kafka: its topic has forgotten it, or was made anew."
+        )
     if json:
         typer.echo(msgspec.json.encode(letter_json(letters[0], record, event)))
         return
@@ -219,9 +221,9 @@ def _chosen(engine: Engine, settings: Settings, consumer: str, wanted: _Wanted) 
     if wanted.which and not filtered and not wanted.all:
         return _named(engine, settings, consumer, wanted.which)
     if wanted.which:
-        _stop("Name dead letters, or say which by --all, --error, --since and --session; not both.", EXIT_SETTINGS)
+        end_with("Name dead letters, or say which by --all, --error, --since and --session; not both.", EXIT_SETTINGS)
     if not filtered and not wanted.all:
-        _stop("Name dead letters, or say which by --all, --error, --since or --session.", EXIT_SETTINGS)
+        end_with("Name dead letters, or say which by --all, --error, --since or --session.", EXIT_SETTINGS)
     with read_only(engine).connect() as tx:
         time = since_us(wanted.since, system_clock())
         return letter_book.find(tx, consumer, error=wanted.error, since_us=time, session_id=wanted.session)
@@ -234,7 +236,7 @@ def _named(engine: Engine, settings: Settings, consumer: str, which: Sequence[st
     for name in which:
         matching = letter_book.matching(letters, name, settings.topic_prefix)
         if not matching:
-            _stop(f"{consumer} has no dead letter {name}: `ringlog dead-letters list {consumer} --all` shows them.")
+            end_with(f"{consumer} has no dead letter {name}: `ringlog dead-letters list {consumer} --all` shows them.")
         found |= {place(letter): letter for letter in matching}
     return list(found.values())
 
@@ -286,8 +288,3 @@ def _report(consumer: str, engine: Engine, result: _Redriven, json: bool) -> Non
 def _say(done: str, *rest: str) -> None:
     more = [it for it in rest if it and not it.startswith("0 ")]
     out.print(f"{', '.join([done, *more])}.", highlight=False, soft_wrap=True)
-
-
-def _stop(sentence: str, code: int = EXIT_FAILED) -> NoReturn:
-    complain(sentence)
-    raise typer.Exit(code)

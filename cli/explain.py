@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, NoReturn, TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cli.context import EXIT_FAILED, EXIT_INTERRUPTED, complain, err, explained, load, out
+from cli.context import EXIT_FAILED, EXIT_INTERRUPTED, end_with, err, explained, load, out
 from cli.explain_text import diff_lines, explanation_json, explanation_lines, styled
 from cli.explainer.announcement import Announcement, Interrupted, Told, last, of_session
 from cli.explainer.explanation import Explanation
@@ -53,7 +53,7 @@ def explain(
         ringlog explain --last 1000 --prompts new-prompts
     """
     if (session is None) == (last_ is None):
-        _stop("Name a session, or say --last N.", EXIT_SETTINGS)
+        end_with("Name a session, or say --last N.", EXIT_SETTINGS)
     with explained():
         settings = load()
         in_use = Prompts(settings.prompts_dir)
@@ -92,13 +92,13 @@ def _made_again(
     try:
         run(main)
     except Interrupted:
-        _stop("Stopped before the end.", EXIT_INTERRUPTED)
+        end_with("Stopped before the end.", EXIT_INTERRUPTED)
     return found
 
 
 def _show(session: str, found: list[Explanation], compared: str | None, json: bool) -> None:
     if not found:
-        _stop(f"There is no prefetch of session {session!r} in the log.")
+        end_with(f"There is no prefetch of session {session!r} in the log.")
     if json:
         typer.echo(msgspec.json.encode([explanation_json(it, compared) for it in found]))
     else:
@@ -147,8 +147,3 @@ def _diff(it: Explanation, compared: str) -> list[str]:
 def _progress() -> Progress:
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     return Progress(*columns, console=err, disable=not err.is_terminal, transient=True)
-
-
-def _stop(sentence: str, code: int = EXIT_FAILED) -> NoReturn:
-    complain(sentence)
-    raise typer.Exit(code)

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import msgspec
 import typer
@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy import Engine
 
-from cli.context import EXIT_FAILED, complain, err, explained, load, out
+from cli.context import end_with, err, explained, load, out
 from cli.database import opened
 from cli.position_plan import Step, Wish, steps_of, wish_of
 from cli.terminal import printable
@@ -53,7 +53,7 @@ def show(consumer: Consumer, json: Json = False) -> None:
         with opened(settings) as engine:
             run(lambda _stop: look())
     if not found:
-        _stop(f"There is no position of {consumer} in the database, nor anything known of it.")
+        end_with(f"There is no position of {consumer} in the database, nor anything known of it.")
     if json:
         rows = [
             {name: getattr(it, name) for name in ("topic", "partition", "position", "start", "end")} for it in found
@@ -97,7 +97,11 @@ def set_(
         ringlog positions set crm calls.ended=beginning --yes
     """
     if consumer == BUILDER:
-        _stop("The positions of profiles lie in the state store, in one transaction with the profiles.", EXIT_SETTINGS)
+        end_with(
+            "The positions of profiles lie in the state store, in one transaction with the profiles: to read everything"
+            " again is `ringlog state rebuild`.",
+            EXIT_SETTINGS,
+        )
     with explained():
         wishes = [wish_of(it) for it in where]
         settings = load()
@@ -124,17 +128,17 @@ async def _set(settings: Settings, engine: Engine, asked: _Asked, wishes: Sequen
                 before = positions.load(tx, asked.consumer, cluster_id)
                 letters = letter_book.unsettled(tx, asked.consumer)
         except PositionMismatch as error:
-            _stop(f"Nothing was moved: {error}.")
+            end_with(f"Nothing was moved: {error}.")
         if not before and asked.consumer not in OURS and not asked.new:
-            _stop(f"There is no position of {asked.consumer!r} in the database. Is the name right? Then say --new.")
+            end_with(f"There is no position of {asked.consumer!r} in the database. Is the name right? Then say --new.")
         reads = {topic for topic, _ in before}
         reads |= {topic.named(settings.topic_prefix) for topic in OURS.get(asked.consumer, ())}
         members = await cluster.members(_group(settings, asked.consumer))
         if members and not asked.force:
-            _stop(f"{asked.consumer} runs ({_processes(members)}): stop it first, or say --force.")
+            end_with(f"{asked.consumer} runs ({_processes(members)}): stop it first, or say --force.")
         steps = await steps_of(cluster, wishes, before, settings.topic_prefix, system_clock())
     if strange := sorted({step.topic for step in steps} - reads if not asked.new else ()):
-        _stop(f"{asked.consumer} reads {', '.join(sorted(reads))}, and not {', '.join(strange)}.", EXIT_SETTINGS)
+        end_with(f"{asked.consumer} reads {', '.join(sorted(reads))}, and not {', '.join(strange)}.", EXIT_SETTINGS)
     if letters and any(step.again for step in steps):
         _remind(asked.consumer, letters)
     _agree(asked, steps)
@@ -142,7 +146,7 @@ async def _set(settings: Settings, engine: Engine, asked: _Asked, wishes: Sequen
         was = positions.put(tx, asked.consumer, cluster_id, {step.place: step.after for step in steps})
         if not asked.force and any(was[step.place] != step.before for step in steps):
             tx.rollback()
-            _stop("Nothing was moved: a position has changed meanwhile. Look again with `ringlog positions show`.")
+            end_with("Nothing was moved: a position has changed meanwhile. Look again with `ringlog positions show`.")
     for step in steps:
         step.before = was[step.place]
     _report(asked, steps)
@@ -168,14 +172,14 @@ def _agree(asked: _Asked, steps: Sequence[Step]) -> None:
     if asked.yes and (asked.skip or not skipped):
         return
     if asked.yes:
-        _stop(
+        end_with(
             f"Nothing was moved: {asked.consumer} would never read {skipped} events. Say --skip as well.", EXIT_SETTINGS
         )
     if asked.json or not sys.stdin.isatty():
-        _stop("Nothing was moved: there is nobody to ask. Say --yes.", EXIT_SETTINGS)
+        end_with("Nothing was moved: there is nobody to ask. Say --yes.", EXIT_SETTINGS)
     warning = f"{asked.consumer} will never read {skipped} of these events. " if skipped else ""
     if not typer.confirm(f"{warning}Move the positions?", err=True):
-        _stop("Nothing was moved.")
+        end_with("Nothing was moved.")
 
 
 def _report(asked: _Asked, steps: Sequence[Step]) -> None:
@@ -217,8 +221,3 @@ def _offset(value: int | None) -> str:
 
 def _processes(number: int) -> str:
     return f"{number} {'process' if number == 1 else 'processes'}"
-
-
-def _stop(sentence: str, code: int = EXIT_FAILED) -> NoReturn:
-    complain(sentence)
-    raise typer.Exit(code)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import msgspec
 import typer
@@ -10,7 +10,7 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from sqlalchemy import Engine
 
-from cli.context import EXIT_FAILED, EXIT_INTERRUPTED, complain, err, explained, load, out
+from cli.context import EXIT_FAILED, EXIT_INTERRUPTED, complain, end_with, err, explained, load, out
 from cli.database import opened
 from cli.recording_text import entry_json, table_of, totals
 from cli.since import since_us
@@ -94,7 +94,7 @@ def retry(
     """
     wanted = sessions or []
     if bool(wanted) == (failed or refused) or (wanted and since) or (lost and not wanted):
-        _stop("Name sessions, with --lost perhaps, or say which by --failed, --refused and --since.", EXIT_SETTINGS)
+        end_with("Name sessions, with --lost perhaps, or say which by --failed, --refused and --since.", EXIT_SETTINGS)
     with explained():
         settings = load()
         with opened(settings) as engine:
@@ -152,7 +152,7 @@ def _retry_named(settings: Settings, engine: Engine, sessions: list[str], lost: 
     with read_only(engine).connect() as tx:
         found = book.named(tx, sessions)
     if unknown := [session for session, entry in found.items() if entry is None]:
-        _stop(f"There is no recording of {', '.join(map(printable, unknown[:_COMPLAINTS]))}.")
+        end_with(f"There is no recording of {', '.join(map(printable, unknown[:_COMPLAINTS]))}.")
     entries = [entry for entry in found.values() if entry is not None]
     for entry in entries:
         if entry.status == Status.STORED:
@@ -165,14 +165,14 @@ def _must_be_gone(settings: Settings, entry: Entry, lost: bool) -> None:
     """What lies in the storage is all that there may be in the world: a retry must not put anything in its place."""
     name = printable(entry.session_id)
     if not lost:
-        _stop(f"The recording of {name} is stored. If its object is gone, fetch it again with --lost.")
+        end_with(f"The recording of {name} is stored. If its object is gone, fetch it again with --lost.")
     storage = Storage.open(settings)
     try:
         there = asyncio.run(storage.holds(entry.object or ""))
     except StorageAway as error:
-        _stop(f"The storage of the recordings can't be read ({error}).")
+        end_with(f"The storage of the recordings can't be read ({error}).")
     if there:
-        _stop(f"The recording of {name} is there: {entry.object}. If it is not what was stored, move it away first.")
+        end_with(f"The recording of {name} is there: {entry.object}. If it is not what was stored, move it away first.")
 
 
 async def _verify(storage: Storage, engine: Engine, since: int | None, result: _Verified, stop: asyncio.Event) -> None:
@@ -221,8 +221,3 @@ def _report(result: _Verified, json: bool) -> None:
     out.print(
         f"{result.checked} recording{s}, {decimal(result.bytes)} read: {found}{end}.", highlight=False, soft_wrap=True
     )
-
-
-def _stop(sentence: str, code: int = EXIT_FAILED) -> NoReturn:
-    complain(sentence)
-    raise typer.Exit(code)

@@ -2,14 +2,14 @@
 
 import asyncio
 from enum import StrEnum
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import msgspec
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from cli.context import EXIT_FAILED, EXIT_INTERRUPTED, complain, err, explained, load, out
+from cli.context import EXIT_INTERRUPTED, complain, end_with, err, explained, load, out
 from cli.database import opened
 from cli.replay_text import report_json, report_lines
 from cli.since import time_us
@@ -80,9 +80,9 @@ def replay(
         ringlog replay transcripts --from 2026-11-01 --until 2026-11-02T12:00 --json
     """
     if sum((diff, swap, discard)) > 1:
-        _stop("--diff, --swap and --discard: name one of them.", EXIT_SETTINGS)
+        end_with("--diff, --swap and --discard: name one of them.", EXIT_SETTINGS)
     if (quiet and not swap) or (new_terms and consumer is not Consumer.billing):
-        _stop("--quiet is for --swap, and --new-terms for billing.", EXIT_SETTINGS)
+        end_with("--quiet is for --swap, and --new-terms for billing.", EXIT_SETTINGS)
     with explained():
         settings = load()
         if discard:
@@ -136,9 +136,9 @@ def _replayed(settings: Settings, wanted: Wanted) -> Report:
         try:
             run(main)
         except PositionMismatch as error:
-            _stop(f"{wanted.consumer} can't be replayed: {error}.")
+            end_with(f"{wanted.consumer} can't be replayed: {error}.")
         except WrongWindow as error:
-            _stop(str(error), EXIT_SETTINGS)
+            end_with(str(error), EXIT_SETTINGS)
         except Interrupted:
             complain("Stopped before the end, and nothing was changed. The next one goes on from there.")
             raise typer.Exit(EXIT_INTERRUPTED) from None
@@ -162,8 +162,3 @@ class _Rate(ProgressColumn):
 def _progress() -> Progress:
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn()
     return Progress(*columns, console=err, disable=not err.is_terminal, transient=True)
-
-
-def _stop(sentence: str, code: int = EXIT_FAILED) -> NoReturn:
-    complain(sentence)
-    raise typer.Exit(code)

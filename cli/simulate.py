@@ -3,11 +3,11 @@
 import asyncio
 import secrets
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
-from cli.context import EXIT_FAILED, EXIT_INTERRUPTED, err, explained, out
+from cli.context import EXIT_FAILED, EXIT_INTERRUPTED, end_with, explained, out
 from cli.running import NotRunning, Running, find
 from cli.simulator.delivery import DeliveryError, Target
 from cli.simulator.plan import Wish
@@ -77,7 +77,7 @@ def simulate(
             seed=secrets.randbelow(1_000_000) if seed is None else seed,
         )
         if wish.lost and deliver and verify:
-            _stop(_LOST, EXIT_SETTINGS)
+            end_with(_LOST, EXIT_SETTINGS)
         wanted = bool(calls) or verify
         running = _running(
             data_dir, needed=verify or (wanted and not (url and key)), why=_NO_BOOKS if verify else _NO_TARGET
@@ -91,9 +91,9 @@ def simulate(
         with explained():
             is_good = asyncio.run(run_simulation(wish, doing, running, target, tell))
     except (ShareError, NotRunning, SoundServerError, DeliveryError) as error:
-        _stop(str(error), EXIT_SETTINGS)
+        end_with(str(error), EXIT_SETTINGS)
     except KeyboardInterrupt:
-        _stop("Stopped: what was delivered stays delivered.", EXIT_INTERRUPTED)
+        end_with("Stopped: what was delivered stays delivered.", EXIT_INTERRUPTED)
     if not is_good:
         raise typer.Exit(EXIT_FAILED)
 
@@ -115,8 +115,3 @@ def _target(running: Running | None, url: str | None, key: str | None) -> Target
     if url:  # another one perhaps, which takes the header that is usual
         return Target(url, key or running.webhook_key)
     return Target(running.webhooks_url, key or running.webhook_key, running.webhook_header)
-
-
-def _stop(sentence: str, code: int) -> NoReturn:
-    err.print(sentence, style="red", highlight=False, markup=False, soft_wrap=True)
-    raise typer.Exit(code)

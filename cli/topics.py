@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from cli.context import EXIT_FAILED, explained, load, out, patiently
 from consumers.own import check_name
@@ -52,7 +52,12 @@ def apply(fix: Fix = False, wait: Wait = False, consumer: Own = None, json: Json
 
 @app.command()
 def check(consumer: Own = None, json: Json = False) -> None:
-    """Report what differs from the catalogue. The exit code is 1 when anything does."""
+    """Report what differs from the catalogue. The exit code is 1 when anything does.
+
+    Example:
+
+        ringlog topics check --consumer crm
+    """
     with explained():
         report = asyncio.run(topics.check(load(), topics=_with_own(consumer)))
     if json:
@@ -67,13 +72,20 @@ def check(consumer: Own = None, json: Json = False) -> None:
 
 @app.command("list")
 def list_(consumer: Own = None, json: Json = False) -> None:
-    """Show the topics, what is in them and how they are kept."""
+    """Show the topics, what is in them and how they are kept.
+
+    Example:
+
+        ringlog topics list --json
+    """
     with explained():
         report = asyncio.run(topics.check(load(), topics=_with_own(consumer)))
     if json:
         _print_json(report)
         return
-    table = Table("topic", "what", "key", "partitions", "replicas", "kept", box=None, pad_edge=False)
+    table = Table(
+        Column("topic", no_wrap=True), "what", "key", "partitions", "replicas", "kept", box=None, pad_edge=False
+    )
     for status in report.topics:
         found = status.found
         table.add_row(

@@ -21,7 +21,7 @@ from runtime.logs import logger
 from runtime.metrics import BATCH_SECONDS, CONSUMED, RETRIES
 from runtime.settings import PREFIX, Settings
 from runtime.threads import in_thread
-from schemas.check import is_check
+from schemas.check import without_checks
 from schemas.event import Record
 
 T = TypeVar("T")
@@ -137,14 +137,15 @@ class Effects:
 
         What is delivered is not delivered again because the database is away. Raises what the consumer raises.
         """
-        to_deliver = self._delivery if letter is None else None
+        calls = without_checks(records)
+        to_deliver = self._delivery if letter is None and calls else None
 
         async def attempt() -> Sequence[Move]:
             nonlocal to_deliver
             moves = work.reader.moves(records)
             with work.reader.committing():
                 if to_deliver is not None:
-                    await to_deliver.deliver(records)
+                    await to_deliver.deliver(calls)
                     to_deliver = self.away = None
                 await in_thread(self._transaction, records, moves, work.reader.cluster_id, letter)
                 work.check_epoch()
@@ -184,8 +185,7 @@ class Effects:
         with self._engine.begin() as tx:
             positions.advance(tx, self._consumer.name, cluster_id, moves)
             if letter is None:
-                calls = [record for record in records if not is_check(record)]
-                if calls:
+                if calls := without_checks(records):
                     self._consumer.handle(tx, calls)
             else:
                 letter_book.enter(tx, self._consumer.name, letter)

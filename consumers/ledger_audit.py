@@ -13,6 +13,7 @@ from consumers.database import read_only, snapshot
 from consumers.log_reader import LogReader
 from consumers.positions import Partition, PositionMismatch
 from consumers.recomputed_ledger import RecomputedLedger
+from consumers.rereading import refuse_rereading
 from runtime.settings import Settings
 from runtime.threads import in_thread
 from schemas.topics import CALLS_ENDED
@@ -78,7 +79,10 @@ async def audit(settings: Settings, engine: Engine, stop: asyncio.Event, tell: T
             targets = await _targets(books, log)
             await _read(log, targets, ledger, found, stop, tell)
             found.unread = sum(log.ends.values()) - sum(log.at.values())
-        await in_thread(_compare, ledger, books, found, stop, tell)
+            await in_thread(_compare, ledger, books, found, stop, tell)
+            if found.different:
+                with ledger.connected() as computed:
+                    await refuse_rereading(BILLING, log.read(log.ends), books, computed)
     return found
 
 

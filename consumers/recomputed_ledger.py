@@ -18,7 +18,7 @@ from consumers.plan_charges import charge_row, charges_of, stored_terms
 from consumers.revisions import Revision
 from consumers.tables import billing_entries, metadata, plan_charges
 from consumers.terms import Terms
-from schemas.check import is_check
+from schemas.check import without_checks
 from schemas.event import Record
 from schemas.money import credits_text
 
@@ -59,9 +59,7 @@ class RecomputedLedger:
     def add(self, records: Sequence[Record]) -> None:
         """Goes past what billing can't read: its dead letters have it. A check is no call."""
         seen: dict[str, list[Revision]] = {}
-        for record in records:
-            if is_check(record):
-                continue
+        for record in without_checks(records):
             try:
                 call = ended_call(record)
                 revision = call.revision(encoded(bill_of(call)))
@@ -71,6 +69,12 @@ class RecomputedLedger:
                 seen.setdefault(call.session_id, []).append(revision)
         with self._engine.begin() as tx:
             revisions.record(tx, BILLING, seen)
+
+    @contextmanager
+    def connected(self) -> Iterator[Connection]:
+        """To read what was kept, where the revisions of the books are."""
+        with self._engine.connect() as tx:
+            yield tx
 
     def sessions(self) -> int:
         with self._engine.connect() as tx:

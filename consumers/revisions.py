@@ -44,7 +44,7 @@ def record(tx: Connection, consumer: str, seen: Mapping[str, Sequence[Revision]]
     if not seen:
         return {}
     _lock(tx, consumer, seen)
-    times = _stored_times(tx, consumer, seen)
+    times = known_events(tx, consumer, seen)
     news = {session: _news(found, times.get(session, {})) for session, found in seen.items()}
     news = {session: new for session, new in news.items() if new}
     _store(tx, consumer, news)
@@ -80,20 +80,20 @@ def known_sessions(tx: Connection, consumer: str, session_ids: Iterable[str]) ->
     return set(tx.scalars(select(sessions.c.session_id).where(mine)))
 
 
-def _lock(tx: Connection, consumer: str, session_ids: Iterable[str]) -> None:
-    """Writing the row locks it, also for one that writes it at the same time. All in one order: no deadlocks."""
-    rows = [{"consumer": consumer, "session_id": session} for session in sorted(session_ids)]
-    insert_rows(tx, sessions, rows, replacing=["session_id"])
-
-
-def _stored_times(tx: Connection, consumer: str, session_ids: Iterable[str]) -> dict[str, dict[str, int]]:
-    """Session -> event id -> received_at. Without the contents: most sessions turn out to be new."""
+def known_events(tx: Connection, consumer: str, session_ids: Iterable[str]) -> dict[str, dict[str, int]]:
+    """Session -> event id -> received_at, of those of which anything is known. Without the contents."""
     found: dict[str, dict[str, int]] = {}
     columns = revisions.c.session_id, revisions.c.event_id, revisions.c.received_at
     mine = (revisions.c.consumer == consumer) & among(tx, revisions.c.session_id, session_ids)
     for session, event_id, received_at in tx.execute(select(*columns).where(mine)):
         found.setdefault(session, {})[event_id] = received_at
     return found
+
+
+def _lock(tx: Connection, consumer: str, session_ids: Iterable[str]) -> None:
+    """Writing the row locks it, also for one that writes it at the same time. All in one order: no deadlocks."""
+    rows = [{"consumer": consumer, "session_id": session} for session in sorted(session_ids)]
+    insert_rows(tx, sessions, rows, replacing=["session_id"])
 
 
 def _news(found: Sequence[Revision], times: Mapping[str, int]) -> list[Revision]:

@@ -75,7 +75,8 @@ class Cluster:
             missing = [tp for tp in wanted if (tp.topic, tp.partition) not in found]
             for tp, messages in (await _asked(self._consumer.getmany(*missing, timeout_ms=200))).items():
                 found[tp.topic, tp.partition] = int(messages[0].timestamp)
-        self._consumer.unsubscribe()
+        # Not `unsubscribe`: a stop soon after it can lose its cancellation inside of aiokafka, and waits in vain.
+        self._consumer.pause(*wanted)
         return found
 
     async def members(self, group: str) -> int:

@@ -2,7 +2,7 @@
 
 import asyncio
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
 import msgspec
 from sqlalchemy import Connection, Engine, delete, func, select
@@ -18,6 +18,7 @@ from consumers.replay.shadow import Shadow, failures, seen, skipped
 from consumers.rows import insert_rows
 from consumers.tables import outbox
 from runtime.threads import in_thread
+from schemas.check import without_checks
 from schemas.event import Envelope, Record, decode_envelope, ordering
 from schemas.lenient import UNREADABLE
 
@@ -123,6 +124,15 @@ class Building:
                 _note(moved, records)
         return moved
 
+    async def beyond(self, targets: Mapping[Partition, int], stop: asyncio.Event) -> AsyncGenerator[list[Record], None]:
+        """What lies after the targets, which is left for the next time. Raises `Interrupted`."""
+        with self._log.looking():
+            self._log.go_to(targets)
+            async for records in self._log.read({partition: self._log.ends[partition] for partition in targets}):
+                yield records
+                if stop.is_set():
+                    raise Interrupted
+
     def found(self, tx: Connection) -> list[Failure]:
         """What has failed, in the log's order; by a transaction of the shadow's engine."""
         places = failures.c.topic, failures.c.partition, failures.c.offset
@@ -173,7 +183,8 @@ class Building:
             positions.advance(tx, name, self._log.cluster_id, moves)
             if failure is None:
                 out = [record for record in records if _place(record) in self._left_out]
-                self._consumer.handle(tx, [record for record in records if _place(record) not in self._left_out])
+                handled = [record for record in without_checks(records) if _place(record) not in self._left_out]
+                self._consumer.handle(tx, handled)
                 insert_rows(tx, skipped, [_place_row(record) for record in out])
                 tx.execute(delete(outbox))  # the live consumer has said it
                 self._remember(tx, records)

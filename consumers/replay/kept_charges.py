@@ -3,15 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine
 
+from consumers import revisions
 from consumers.bills import BILLING, call_of
 from consumers.database import read_only
 from consumers.plan_charges import PlanCharges, charges_of
 from consumers.plans import Plans
 from consumers.revisions import Revision
-from consumers.rows import among
-from consumers.tables import revisions
 from consumers.terms import Terms
 
 
@@ -30,21 +29,12 @@ class KeptCharges(PlanCharges):
         with self._live.connect() as live:
             bills = charges_of(live, changed)
             self._read_terms(live, {row["terms"] for row in bills.values()})
-            known = _known_events(live, changed)
+            known = revisions.known_events(live, BILLING, changed)
         found: dict[str, Terms | None] = {}
         for session, history in changed.items():
             bill = bills.get(session)
-            if {revision.event_id for revision in history} <= known.get(session, set()):
+            if {revision.event_id for revision in history} <= known.get(session, {}).keys():
                 found[session] = self._terms[bill["terms"]] if bill else None
             else:
                 found[session] = self._terms_for(call_of(history), bill)
         return found
-
-
-def _known_events(live: Connection, session_ids: Mapping[str, Any]) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
-    columns = revisions.c.session_id, revisions.c.event_id
-    mine = (revisions.c.consumer == BILLING) & among(live, revisions.c.session_id, session_ids)
-    for session, event in live.execute(select(*columns).where(mine)):
-        found.setdefault(session, set()).add(event)
-    return found

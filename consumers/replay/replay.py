@@ -1,8 +1,8 @@
 """A replay from its beginning to its end: the shadow is built, compared with the live tables, and swapped in."""
 
 import asyncio
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, aclosing
 
 import msgspec
 from sqlalchemy import Connection, Engine
@@ -11,7 +11,9 @@ from consumers import positions, revisions
 from consumers.billing import Billing
 from consumers.call_log import CallLog
 from consumers.contract import Consumer
+from consumers.database import read_only
 from consumers.plans import load_plans
+from consumers.positions import Partition
 from consumers.recordings import Recordings
 from consumers.replay import corrections
 from consumers.replay.books import BOOKS
@@ -24,6 +26,7 @@ from consumers.replay.recipe import Recipe, Window
 from consumers.replay.shadow import Shadow
 from consumers.replay.swap import Hold, Swap, Swapped, patiently
 from consumers.replay.window import Bound, forgotten, window_of
+from consumers.rereading import refuse_rereading
 from consumers.transcripts import Transcripts
 from runtime.settings import Settings
 from runtime.threads import in_thread
@@ -195,7 +198,15 @@ class _Run:
             targets = await self._building.targets(tx)
             self._moved = await self._building.look(targets)
             await in_thread(self._compare, tx)
+            if self.report.differing and not self._recipe.window.partial:
+                await self._refuse_rereading(tx, targets)
             await in_thread(stack.close)
+
+    async def _refuse_rereading(self, tx: Connection, targets: Mapping[Partition, int]) -> None:
+        with read_only(self._shadow.engine).connect() as anew:
+            unread = self._building.beyond(targets, self._stop)
+            async with aclosing(unread):
+                await refuse_rereading(self._wanted.consumer, unread, tx, anew)
 
     def _compare(self, tx: Connection) -> None:
         it, report = self._comparison, self.report

@@ -11,8 +11,10 @@ from consumers.billing import Billing
 from consumers.replay import recipe
 from consumers.tables import billing_entries, outbox, plan_charges, positions, revisions
 from runtime.settings import Settings
+from schemas.check import CHECK_SESSION, check_body
 from schemas.derived import Charged
 from schemas.event import Record
+from tests.ended_calls import ended
 from tests.integration.replay_scene import HISTORY, PLANS, Scene, call, doubling, open_scene, spread
 
 
@@ -34,6 +36,27 @@ def test_a_replay_of_books_that_are_right_says_so_and_changes_nothing(scene: Sce
     assert scene.replay("billing", "--swap")["different"] is False
     assert scene.rows(billing_entries, plan_charges, revisions, positions) == before
     assert len(scene.told()) == 4 and scene.rows(outbox) == [[]]
+
+
+def test_the_call_of_a_check_is_in_no_replay_either(scene: Scene) -> None:
+    session = f"{CHECK_SESSION}1"
+    scene.publish([*HISTORY, ended(session, 20, check_body(session, 1))])
+    scene.consume(scene.billing(), 6)
+    assert scene.replay("billing")["different"] is False
+
+
+def test_a_consumer_that_was_moved_back_is_waited_for(scene: Scene) -> None:
+    """Its books know what the log, as far as it has come, does not say: to swap would take it from them."""
+    scene.publish(HISTORY)
+    scene.consume(scene.billing(), 5)
+    bills = scene.bills()
+    scene.run("positions", "set", "billing", "calls.ended=beginning", "--yes")
+    said = scene.run("replay", "billing", "--swap", code=1).stderr
+    assert "billing was moved back, and reads events again that its tables know already" in said
+    assert scene.bills() == bills
+    assert "billing was moved back" in scene.run("billing", "verify", code=1).stderr
+    scene.consume(scene.billing(), 5)
+    assert scene.replay("billing")["different"] is False
 
 
 def test_a_bug_is_mended_and_the_bill_swapped_in_while_calls_keep_coming(scene: Scene) -> None:

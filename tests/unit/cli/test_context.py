@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.context import join
+from cli.context import explained, join
 from cli.running import Running
 from runtime.settings import SettingsError
 from tests.logging_restored import logs_restored
@@ -49,3 +49,9 @@ def test_with_neither_it_is_said_what_is_missing(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("RINGLOG_DATA_DIR", str(tmp_path))
     with logs_restored(), pytest.raises(SettingsError, match="KAFKA_BOOTSTRAP_SERVERS is not set"):
         join("crm").bootstrap_servers  # noqa: B018 - what a process asks for first
+
+
+def test_a_reader_who_has_seen_enough_is_no_failure_to_be_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(BrokenPipeError), explained():
+        raise BrokenPipeError
+    assert capsys.readouterr().err == ""

@@ -1,7 +1,10 @@
 """The command as a person meets it first."""
 
 import re
+from collections.abc import Iterator
+from typing import Any
 
+import typer
 from typer.testing import CliRunner
 
 from cli.main import VERBS, app
@@ -18,3 +21,19 @@ def test_each_verb_explains_itself() -> None:
     for verb in VERBS:
         said = CliRunner().invoke(app, [verb, "--help"], env={"COLUMNS": "120"})
         assert said.exit_code == 0 and f"ringlog {verb}" in said.output.replace("root", "ringlog"), verb
+
+
+def leaves(command: Any, *names: str) -> Iterator[tuple[str, ...]]:
+    verbs = command.list_commands(None) if hasattr(command, "list_commands") else []
+    for verb in verbs:
+        yield from leaves(command.get_command(None, verb), *names, verb)
+    if not verbs:
+        yield names
+
+
+def test_each_command_shows_an_example_of_itself() -> None:
+    commands = list(leaves(typer.main.get_command(app)))
+    assert ("state", "snapshot") in commands and ("lag",) in commands
+    for names in commands:
+        said = CliRunner().invoke(app, [*names, "--help"], env={"COLUMNS": "120"}).output
+        assert re.search(rf"Examples?:(.|\n)*ringlog {' '.join(names)}", said), names

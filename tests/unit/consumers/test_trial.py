@@ -22,6 +22,7 @@ from consumers.testing import (
     revised,
     unreadable,
 )
+from schemas.check import CHECK_SESSION
 from schemas.event import CHARGED
 from schemas.topics import BILLING_CHARGES, CALLS_ENDED, CALLS_PREFETCH
 
@@ -70,7 +71,7 @@ class Delivering:
         self._raising = raising if raising is not None else []
 
     def deliver(self, records: Sequence[Record]) -> None:
-        assert len(records) <= self.max_records
+        assert 0 < len(records) <= self.max_records
         for record in records:
             self._delivered.append(ended_call(record).session_id)
         if self._raising:
@@ -141,6 +142,18 @@ def test_an_other_side_that_is_away_costs_no_event(kind: type[Delivering], error
         assert trial.dead_letters == []
         assert trial.pauses == [7 if isinstance(error, Later) else 0] * 5
     assert delivered == ["session-0", "session-1"] * 6 + ["session-2"], "the same batch, for as long as it takes"
+
+
+@pytest.mark.parametrize("kind", [Delivering, DeliveringOnTheLoop])
+def test_the_call_of_a_check_is_delivered_to_nobody(kind: type[Delivering]) -> None:
+    delivered: list[str] = []
+    check = ended(f"{CHECK_SESSION}1")
+    with Trial(CALLS[0], check, CALLS[1]) as trial:
+        trial.run(lambda: kind(delivered))
+    assert sorted(delivered) == ["session-0", "session-1"]
+    with Trial(check) as trial:
+        trial.run(lambda: kind(delivered))
+    assert len(delivered) == 2
 
 
 def test_a_handler_may_ask_for_later_too_and_has_done_nothing_until_then() -> None:
