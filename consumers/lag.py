@@ -113,7 +113,8 @@ def _compare(it: PartitionLag, reach: Reach | None) -> None:
         return
     it.start, it.end = reach
     if it.position is None:
-        it.trouble, it.lag = NO_POSITION, reach.end - reach.start
+        it.lag = reach.end - reach.start
+        it.trouble = NO_POSITION if it.lag else None  # of an empty partition there is none to have
     elif it.position > reach.end:
         it.trouble = BEYOND
     elif it.position < reach.start:

@@ -49,7 +49,8 @@ async def test_what_is_wrong_in_the_topic_is_reported(scene: Scene, clean: Calla
     async def report(value: bytes, id_: str) -> list[str]:
         """What is said once this record, in all else like a good one, has been appended, too."""
         before = (await audit(scene.cluster.bootstrap_servers, scene.prefix, scene.ledger)).violations
-        producer = AIOKafkaProducer(bootstrap_servers=scene.cluster.bootstrap_servers)
+        # By all replicas, or the audit might come before it can be read.
+        producer = AIOKafkaProducer(bootstrap_servers=scene.cluster.bootstrap_servers, acks="all")
         await producer.start()
         headers = {**good.headers, "ce_id": id_.encode()}
         await producer.send_and_wait(scene.ended_topic, value, good.key, headers=list(headers.items()))
