@@ -52,7 +52,7 @@ test-all: $(VENV)/installed ## What `make test` leaves out: containers, S3, long
 		NICE="nice -n 19" $(TESTBED_NODE) build & build=$$!; \
 	fi; \
 	$(BIN)/python -m pytest -m "slow or s3" $(PYTEST_ARGS); \
-	RINGLOG_TEST_SOURCE=containers $(BIN)/python -m pytest tests/integration tests/containers $(PYTEST_ARGS); \
+	RINGLOG_TEST_SOURCE=containers $(BIN)/python -m pytest -n 2 --dist loadfile tests/integration tests/containers $(PYTEST_ARGS); \
 	wait; build=; \
 	$(MAKE) test-kubernetes
 
