@@ -105,7 +105,13 @@ class Bench:
         return [_together(number, when, loads[when], cores[when]) for when in loads]
 
     def _turn(self, rebuild_pid: int, dice: Random) -> tuple[Load, tuple[float, float]]:
-        """With the cores that the rebuild used, and those that others did."""
+        """With the cores that the rebuild used, and those that others did. Raises `RuntimeError` when it has ended."""
+        try:
+            return self._paced(rebuild_pid, dice)
+        except FileNotFoundError:
+            raise RuntimeError("the rebuild ended within the block: fewer --turns, or more --events") from None
+
+    def _paced(self, rebuild_pid: int, dice: Random) -> tuple[Load, tuple[float, float]]:
         time.sleep(SETTLED_AFTER_S)
         bystanders = cpu.Bystanders([self.service.pid, self.builder.pid, self.kafka_pid, "self", rebuild_pid])
         before, started = cpu.used_s(rebuild_pid), time.monotonic()
