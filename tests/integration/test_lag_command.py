@@ -72,6 +72,8 @@ def test_whoever_has_not_read_yet_has_everything_before_it(ringlog: Scene) -> No
     assert sorted(told) == OURS
     assert (told["billing"]["lag"], told["calls"]["lag"]) == (4, 5)
     assert rows(told["billing"]) == [(0, None, 0, 3, 3, "has not read yet"), (1, None, 0, 1, 1, "has not read yet")]
+    # A partition in which nothing is has no position, and that is no trouble.
+    assert [row[-1] for row in rows(told["calls"]) if row[-2] == 0] == [None]
     oldest = datetime.fromisoformat(told["billing"]["oldest_unread_at"]).timestamp()
     assert before - 60 < oldest < time.time()
 
