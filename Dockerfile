@@ -5,10 +5,10 @@ FROM python:${PYTHON}-slim AS build
 WORKDIR /build
 # Into a directory of its own, which the last stage copies whole. It has no pip: the one of the base image works on it.
 RUN python -m venv --without-pip /opt/ringlog
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_NO_INPUT=1
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_NO_INPUT=1 PIP_CACHE_DIR=/var/cache/pip
 COPY pyproject.toml requirements.lock image/locked.py ./
 # Compiled now: on a read-only root nobody could keep what Python compiles at the start.
-RUN --mount=type=cache,target=/root/.cache \
+RUN --mount=type=cache,target=/var/cache/pip \
     python locked.py > image.lock && python locked.py hatchling > build.lock && \
     pip --python /opt/ringlog/bin/python install --require-hashes --only-binary :all: --compile -r image.lock && \
     pip install --require-hashes --only-binary :all: -r build.lock
