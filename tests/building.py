@@ -68,7 +68,7 @@ async def builder_process(settings: Settings, rules: str = "") -> asyncio.subpro
     return await ringlog(settings, "consume", "profiles", rules=rules)
 
 
-async def send(settings: Settings, *log: Event) -> None:
+async def send(settings: Settings, *log: Event, partitions: int = PARTITIONS) -> None:
     producer = make_producer(settings)
     await start_within(producer)
     try:
@@ -77,7 +77,7 @@ async def send(settings: Settings, *log: Event) -> None:
                 settings.topic_prefix + event.topic,
                 event.value,
                 key=event.key,
-                partition=partition_of(event.key.partition(b"/")[0], PARTITIONS),
+                partition=partition_of(event.key.partition(b"/")[0], partitions),
             )
             for event in log
         ]

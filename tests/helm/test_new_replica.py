@@ -3,14 +3,13 @@
 import asyncio
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 
 import pytest
 
-from runtime.kafka import make_producer, start_within, stop_within
-from runtime.settings import Settings, load_settings
-from schemas.partition import partition_of
+from runtime.settings import load_settings
+from tests.building import send
 from tests.helm.outside import PARTITIONS
 from tests.helm.release import IDENTITY_KEY, Release
 from tests.unit.state.events import Event, ended
@@ -33,7 +32,7 @@ def test_a_new_replica_is_ready_when_it_has_replayed_the_log(
     }
     release.install(values)
     log = calls_of_many()
-    asyncio.run(send(release.outside.settings(release.prefix), log))
+    asyncio.run(send(release.outside.settings(release.prefix), *log, partitions=PARTITIONS))
     known = sum(event.key == caller_id(NUMBER).encode() for event in log)
 
     release.upgrade({**values, "service": {**values["service"], "replicas": 2}})
@@ -59,24 +58,6 @@ def caller_id(number: str) -> str:
 
 
 _identity = load_settings(identity_key=IDENTITY_KEY).identity()
-
-
-async def send(settings: Settings, log: Sequence[Event]) -> None:
-    producer = make_producer(settings)
-    await start_within(producer)
-    try:
-        acks = [
-            await producer.send(
-                settings.topic_prefix + event.topic,
-                event.value,
-                key=event.key,
-                partition=partition_of(event.key, PARTITIONS),
-            )
-            for event in log
-        ]
-        await asyncio.gather(*acks)
-    finally:
-        await stop_within(producer)
 
 
 def replayed_in(release: Release, pod: str) -> float:
