@@ -19,6 +19,10 @@ from schemas.topics import CALLS_ENDED
 _AT_ONCE = 1000  # events on their way to Kafka
 _HOUR_US = 3_600_000_000
 
+_PUSH_DIGITS = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"  # in ASCII order
+_FIRST_ENDED_MS = 1_764_000_000_000
+_BETWEEN_ENDS_MS = 20  # a busy company: four million calls a day
+
 
 def whole_calls(count: int, dice: Random) -> Iterator[dict[str, Any]]:
     """Bodies of 3.4 kB: 24 turns, a function call, three cost items."""
@@ -28,10 +32,11 @@ def whole_calls(count: int, dice: Random) -> Iterator[dict[str, Any]]:
 def small_calls(count: int, dice: Random) -> Iterator[dict[str, Any]]:
     """Bodies of 0.3 kB: a cost, and hardly anything else."""
     for number in range(count):
+        duration_s = dice.randint(1, 900)
         yield {
-            "session_id": f"-O{dice.getrandbits(90):018x}",
+            "session_id": push_id(_begun_ms(number, duration_s), dice),
             "agent_id": AGENTS[number % len(AGENTS)],
-            "duration": dice.randint(1, 900),
+            "duration": duration_s,
             "call_status": "user-ended",
             "cost_breakdown": [
                 {"type": type_, "provider": "millis", "credit": round(dice.random() / 20, 4)}
@@ -43,14 +48,29 @@ def small_calls(count: int, dice: Random) -> Iterator[dict[str, Any]]:
 
 def short_calls(count: int, dice: Random, callers: int = 50_000) -> Iterator[dict[str, Any]]:
     """Bodies of 0.2 kB, so that an event has 400 bytes: what a profile is made of, and no more."""
-    for _ in range(count):
+    for number in range(count):
+        duration_s = dice.randint(1, 900)
         yield {
-            "session_id": f"-O{dice.getrandbits(72):018x}",
-            "duration": dice.randint(1, 900),
+            "session_id": push_id(_begun_ms(number, duration_s), dice),
+            "duration": duration_s,
             "call_status": "user-ended",
             "cost_breakdown": [{"type": "llm", "credit": round(dice.random() / 20, 4)}],
             "voip": {"from": f"+1555{dice.randrange(callers):07d}"},
         }
+
+
+def push_id(at_ms: int, dice: Random) -> str:
+    """As the provider's ids are: eight characters of time, twelve of chance."""
+    time_ = ""
+    for _ in range(8):
+        at_ms, digit = divmod(at_ms, len(_PUSH_DIGITS))
+        time_ = _PUSH_DIGITS[digit] + time_
+    return time_ + "".join(dice.choices(_PUSH_DIGITS, k=12))
+
+
+def _begun_ms(number: int, duration_s: int) -> int:
+    """Calls end one after the other, and began when they began."""
+    return _FIRST_ENDED_MS + number * _BETWEEN_ENDS_MS - duration_s * 1000
 
 
 def hashed(number: str) -> str:

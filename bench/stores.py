@@ -12,9 +12,9 @@ from schemas.caller import CallerIdentity
 from schemas.event import ENDED, Envelope, event_id, rfc3339
 from schemas.facts import CallerFact, fact_key
 from schemas.topics import CALLERS_FACTS, CALLS_ENDED
-from state.fold import Slice
 from state.generations import Generations
 from state.layout import About
+from state.slices import Slice
 from state.store import ProfileStore
 
 _BATCH = 5_000  # messages a transaction

@@ -1,5 +1,6 @@
 """Folds the topics into one store: the builder for as long as it runs, a rebuild until it has caught up."""
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -12,8 +13,9 @@ from runtime.metrics import FOLD_SKIPPED, FOLDED, STATE_LAG, STORE_BYTES, STORE_
 from runtime.settings import Settings
 from runtime.threads import in_thread
 from schemas.topics import CALLERS_FACTS
-from state.fold import TOPICS, Skipped, Slice
+from state.fold import TOPICS
 from state.layout import About
+from state.slices import Skipped, Slice
 from state.store import ProfileStore
 
 LOOK_EVERY_S = 1.0  # lag, new partitions, a mark of damage
@@ -91,23 +93,27 @@ class Folding:
 
         Raises `Damaged`, `Interrupted`, and the errors of Kafka, the disk and LMDB.
         """
-        slices = await self._follower.poll()
-        if slices:
-            _count(slices, await in_thread(self._store.fold, slices))
-            self.folded += sum(len(part.messages) for part in slices)
         now = time.monotonic()
-        if now < self._look_at:
-            return False
-        await self._look(note=now >= self._note_at)
+        slices = await self._follower.poll()
+        measuring = asyncio.create_task(self._follower.measure()) if now >= self._look_at else None
+        try:
+            if slices:
+                _count(slices, await in_thread(self._store.fold, slices))
+                self.folded += sum(len(part.messages) for part in slices)
+            if measuring is None:
+                return False
+            await self._look(*await measuring, note=now >= self._note_at)
+        finally:
+            if measuring is not None:
+                measuring.cancel()
         if now >= self._note_at:
             self._note_at = now + NOTE_EVERY_S
         self._look_at = now + LOOK_EVERY_S
         return True
 
-    async def _look(self, *, note: bool) -> None:
+    async def _look(self, at: Offsets, ends: Offsets, *, note: bool) -> None:
         store = self._store
         store.check()
-        at, ends = await self._follower.measure()
         stored = await in_thread(store.positions)
         # What ends in records that were compacted away, or in marks of transactions, brings no message to fold.
         moved = [Slice(*where, offset, ()) for where, offset in at.items() if stored.get(where) != offset]

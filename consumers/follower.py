@@ -10,16 +10,16 @@ from runtime.kafka import KafkaUnavailable, make_admin, make_consumer, start_wit
 from runtime.lean_records import read_lean
 from runtime.settings import Settings
 from schemas.topics import Topic
-from state.fold import Message, Slice
+from state.slices import Message, Slice
 
 Partition = tuple[str, int]  # of a topic as the catalogue names it
 Offsets = dict[Partition, int]
 
 _Found = dict[TopicPartition, list[Message]]
 
-# One transaction and one fsync a batch. Keys are hashes, so each event changes a page of its own somewhere in the file:
-# the more events share a transaction, the more share a page. Small enough for a second.
-BATCH_RECORDS = 20_000
+# One transaction and one fsync a batch. Callers' keys are hashes, so each caller of a batch changes a page of its own
+# somewhere in the file: the more events share a transaction, the more share a page. Small enough for a second.
+BATCH_RECORDS = 40_000
 
 # Of values, for memory: what a fetch of compressed records unfolds to is bounded by nothing else.
 BATCH_BYTES = 32 * 1024 * 1024

@@ -15,7 +15,8 @@ from runtime.settings import Settings
 from runtime.threads import in_thread
 from schemas.topics import CALLERS_FACTS
 from state.events import Unreadable, read_fact
-from state.fold import TOPICS, Slice
+from state.fold import TOPICS
+from state.slices import Slice
 from state.store import ProfileStore
 
 # Kafka answers a fetch within half a second, and a new leader within a dozen.
@@ -94,10 +95,10 @@ class StateReplay:
         async def note(slices: list[Slice]) -> None:
             for message in (message for part in slices for message in part.messages):
                 try:
-                    caller_id, fact, _, _ = read_fact(message.key, None)
+                    fact = read_fact(message.key, None)
                 except Unreadable:
                     continue
-                named.setdefault(caller_id.encode(), set()).add(fact)
+                named.setdefault(fact.caller, set()).add(fact.name)
 
         for _ in range(ROUNDS):
             ends = await self._follower.ask_ends()

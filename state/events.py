@@ -4,7 +4,6 @@ Nothing here that is read holds a cycle, so the collector need not look at any o
 thousand objects.
 """
 
-from functools import lru_cache
 from typing import Annotated, Any
 
 import msgspec
@@ -13,11 +12,11 @@ from schemas.end_of_call import MAX_DURATION_S, MAX_TIMESTAMP_S, EndOfCall, deco
 from schemas.event import ReceivedAt, decode_envelope
 from schemas.facts import CallerFact, FactError, check_fact, parse_fact_key
 from schemas.lenient import NULL, UNREADABLE, nests_deeper
-from schemas.money import MoneyError, micros_of_json
+from schemas.money import MoneyError
 from schemas.session_metadata import remembered
 from schemas.status import KNOWN, OTHER
 from state.profile import EMPTY_MAP
-from state.session import Prefetch, Revision
+from state.session import Prefetch, Revision, session_key
 
 # A caller's id is a hash of 32 characters; this is what an LMDB key can hold of any other, whatever its alphabet.
 MAX_CALLER_ID_LENGTH = 100
@@ -35,8 +34,6 @@ MAX_AGENT_ID_LENGTH = 256
 # and so ten million calls of one caller can be added up in the 64 bits of a stored integer.
 MAX_CALL_MICROS = 10**12
 
-_LITERAL_BYTES = 20  # a usual price; what is longer takes the slow way
-
 _NO_METADATA = bytes(EMPTY_MAP)
 
 
@@ -44,12 +41,32 @@ class Unreadable(ValueError):
     """An event that is not what its topic promises."""
 
 
-class Ended(msgspec.Struct, frozen=True, gc=False):
-    """`cost_error`: why the cost, which counts as unknown, could not be read."""
+class _Unusual(ValueError):
+    """A price for which a float might say something else than its text."""
 
-    session_id: str
+
+class Announced(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Of a session, named by its key, that it was announced."""
+
+    session: bytes
+    prefetch: Prefetch
+
+
+class Ended(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Of a session, named by its key. `cost_error`: why the cost, which counts as unknown, could not be read."""
+
+    session: bytes
     revision: Revision
     cost_error: str | None = None
+
+
+class Fact(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A value of None deletes. `error`: why the record, which counts as a deletion, could not be read."""
+
+    caller: bytes
+    name: str
+    value: Any
+    error: str | None = None
 
 
 class _Caller(msgspec.Struct, gc=False):
@@ -57,7 +74,7 @@ class _Caller(msgspec.Struct, gc=False):
 
 
 class _Price(msgspec.Struct, gc=False):
-    credit: msgspec.Raw = NULL
+    credit: float | None = None
 
 
 class _Body(msgspec.Struct, gc=False):
@@ -89,37 +106,54 @@ class _Ended(_Known, gc=False):
     recovered: bool = False
 
 
-_prefetched = msgspec.json.Decoder(_Prefetched)
-_ended = msgspec.json.Decoder(_Ended)
-_head = msgspec.json.Decoder(_Known)
-_fact = msgspec.json.Decoder(CallerFact)
-_json = msgspec.json.Decoder()
+_prefetched = msgspec.json.Decoder(_Prefetched).decode
+_ended = msgspec.json.Decoder(_Ended).decode
+_head = msgspec.json.Decoder(_Known).decode
+_fact = msgspec.json.Decoder(CallerFact).decode
+_json = msgspec.json.Decoder().decode
 _msgpack = msgspec.msgpack.Encoder()
 
 
-def read_prefetched(value: bytes | None, appended_ms: int) -> tuple[str, Prefetch]:
-    """The session's id, and that it was announced. Raises `Unreadable`."""
+def read_prefetched(value: bytes | None, appended_ms: int) -> Announced:
+    """Raises `Unreadable`."""
     try:
-        event = _prefetched.decode(value or b"")
+        event = _prefetched(value or b"")
     except UNREADABLE as error:
         raise Unreadable(str(error)) from None
-    return event.session_id, Prefetch(_received_at(event, appended_ms), event.event_id, event.caller.id)
+    announced = Prefetch(_received_at(event, appended_ms), event.event_id, event.caller.id)
+    return Announced(session_key(event.session_id), announced)
 
 
 def read_ended(value: bytes | None, appended_ms: int) -> Ended:
     """Raises `Unreadable`."""
     try:
-        event = _ended.decode(value or b"")
-        cost = _total(event.body.cost_breakdown)
-    except UNREADABLE:
+        event = _ended(value or b"")
+        prices = event.body.cost_breakdown
+        cost = None if prices is None else _total(prices)
+    except (*UNREADABLE, _Unusual):
         return _read_leniently(value or b"", appended_ms)
-    except MoneyError as error:
-        return _ended_of(event, appended_ms, None, str(error))
-    return _ended_of(event, appended_ms, cost, None)
+    body = event.body
+    ts, duration, status = body.ts, body.duration, body.call_status
+    agent, metadata = event.agent_id, body.metadata
+    return Ended(
+        session_key(event.session_id),
+        Revision(
+            _received_at(event, appended_ms),
+            event.event_id,
+            event.caller.id,
+            agent if agent is None or len(agent) <= MAX_AGENT_ID_LENGTH else None,
+            status if status is None or status in KNOWN else OTHER,
+            None if ts is None or not 0 < ts < MAX_TIMESTAMP_S else round(ts * 1_000_000),
+            None if duration is None or not 0 <= duration < MAX_DURATION_S else round(duration * 1000),
+            cost,
+            _NO_METADATA if metadata is NULL else _metadata(metadata),
+            event.recovered,
+        ),
+    )
 
 
-def read_fact(key: bytes | None, value: bytes | None) -> tuple[str, str, Any, str | None]:
-    """`(caller_id, fact, value, error)`; a value of None deletes. Raises `Unreadable` when the key is no fact's.
+def read_fact(key: bytes | None, value: bytes | None) -> Fact:
+    """Raises `Unreadable` when the key is no fact's.
 
     The newest record of a key decides, even one that can't be read: compaction leaves no other.
     """
@@ -129,15 +163,16 @@ def read_fact(key: bytes | None, value: bytes | None) -> tuple[str, str, Any, st
         raise Unreadable(str(error)) from None
     if len(caller_id) > MAX_CALLER_ID_LENGTH:
         raise Unreadable("the caller's id in the key is too long")
+    caller = caller_id.encode()
     if value is None:
-        return caller_id, fact, None, None
+        return Fact(caller, fact, None)
     try:
-        said = _fact.decode(value).value
+        said = _fact(value).value
         check_fact(fact, said)
         _packed(said)
     except (*UNREADABLE, FactError, Unreadable) as error:
-        return caller_id, fact, None, str(error)
-    return caller_id, fact, said, None
+        return Fact(caller, fact, None, str(error))
+    return Fact(caller, fact, said)
 
 
 def _received_at(event: _Known, appended_ms: int) -> int:
@@ -145,31 +180,9 @@ def _received_at(event: _Known, appended_ms: int) -> int:
     return min(event.received_at, appended_ms * 1000 + 999)
 
 
-def _ended_of(event: _Ended, appended_ms: int, cost: int | None, cost_error: str | None) -> Ended:
-    body = event.body
-    ts, duration, status = body.ts, body.duration, body.call_status
-    agent, metadata = event.agent_id, body.metadata
-    return Ended(
-        event.session_id,
-        Revision(
-            _received_at(event, appended_ms),
-            event.event_id,
-            event.caller.id,
-            agent if agent is None or len(agent) <= MAX_AGENT_ID_LENGTH else None,
-            status if status is None or status in KNOWN else OTHER,
-            round(ts * 1_000_000) if ts is not None and 0 < ts < MAX_TIMESTAMP_S else None,
-            round(duration * 1000) if duration is not None and 0 <= duration < MAX_DURATION_S else None,
-            cost,
-            _NO_METADATA if metadata is NULL else _metadata(metadata),
-            event.recovered,
-        ),
-        cost_error,
-    )
-
-
 def _read_leniently(value: bytes, appended_ms: int) -> Ended:
     try:
-        head = _head.decode(value)
+        head = _head(value)
         envelope = decode_envelope(value)
         body = decode_end_of_call(envelope.body)
     except UNREADABLE as error:
@@ -187,7 +200,7 @@ def _read_leniently(value: bytes, appended_ms: int) -> Ended:
         _metadata(body.metadata),
         envelope.recovered,
     )
-    return Ended(head.session_id, revision, cost_error)
+    return Ended(session_key(head.session_id), revision, cost_error)
 
 
 def _lenient_cost(body: EndOfCall) -> tuple[int | None, str | None]:
@@ -198,41 +211,27 @@ def _lenient_cost(body: EndOfCall) -> tuple[int | None, str | None]:
         return None, str(error)
 
 
-def _total(prices: list[_Price] | None) -> int | None:
-    """As `schemas.cost.cost_of` has it, without the names. Raises `MoneyError`."""
-    if prices is None:
-        return None
-    total = 0
-    for price in prices:
-        micros = _micros(price.credit)
-        if micros is None:
-            return None
-        total += micros
-    return _bounded(total)
-
-
-def _micros(credit: msgspec.Raw) -> int | None:
-    """As `schemas.money.micros_of_json` has it. Raises `MoneyError`."""
-    literal = bytes(credit)
-    return _usual_micros(literal) if len(literal) <= _LITERAL_BYTES else micros_of_json(literal)
-
-
-@lru_cache(maxsize=4096)  # prices are small numbers of few digits, and come again
-def _usual_micros(literal: bytes) -> int | None:
-    """The same, in a sixth of the time.
+def _total(prices: list[_Price]) -> int | None:
+    """As `schemas.cost.cost_of` has it, without the names, for prices as they usually are. Raises `_Unusual`.
 
     Below a million credits a float is off by less than 0.0005 micro-credits. So its nearest integer is that of the
     decimal text too, unless the text is near the middle between two.
     """
-    try:
-        micros = float(literal) * 1_000_000
-    except ValueError:
-        return micros_of_json(literal)
-    if -MAX_CALL_MICROS < micros < MAX_CALL_MICROS:
+    total = 0
+    for price in prices:
+        credit = price.credit
+        if credit is None:
+            return None
+        micros = credit * 1_000_000
+        if not -MAX_CALL_MICROS < micros < MAX_CALL_MICROS:
+            raise _Unusual
         nearest = round(micros)
-        if -0.499 < micros - nearest < 0.499:
-            return nearest
-    return micros_of_json(literal)
+        if not -0.499 < micros - nearest < 0.499:
+            raise _Unusual
+        total += nearest
+    if not -MAX_CALL_MICROS <= total <= MAX_CALL_MICROS:
+        raise _Unusual
+    return total
 
 
 def _bounded(micros: int) -> int:
@@ -246,7 +245,7 @@ def _metadata(raw: msgspec.Raw) -> bytes:
     if raw is NULL or len(raw) > MAX_METADATA_BYTES:
         return _NO_METADATA
     try:
-        value = _json.decode(raw)
+        value = _json(raw)
         return _packed(remembered(value)) if isinstance(value, dict) else _NO_METADATA
     except (*UNREADABLE, Unreadable):
         return _NO_METADATA

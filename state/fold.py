@@ -4,61 +4,31 @@ Not on the order in which partitions were read, on what came twice, on where a b
 facts have an order, that of their partition, where all records of one fact lie.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol
 
 import msgspec
 
 from schemas.topics import CALLERS_FACTS, CALLS_ENDED, CALLS_PREFETCH, Topic
-from state.events import Unreadable, read_ended, read_fact, read_prefetched
+from state.events import Announced, Ended
 from state.profile import EMPTY_MAP, ProfileRow
-from state.session import Call, Revision, Session, session_key
+from state.session import Call, Revision, Session
+from state.slices import ReadSlice
 
 # Of everything that decides the bytes of a store: the rules here, in `events`, `session` and `profile`, and the layout.
 # Raise it with every change of them: stores of another version are left alone, and a new one is built from the topics.
-FOLD_VERSION = 2
+FOLD_VERSION = 3
 
 _NO_METADATA = bytes(EMPTY_MAP)
 
 TOPICS: tuple[Topic, ...] = (CALLS_PREFETCH, CALLS_ENDED, CALLERS_FACTS)
 
 
-class Message(Protocol):
-    """A record of a topic; `timestamp` is when the broker appended it, in milliseconds since the epoch."""
-
-    @property
-    def offset(self) -> int: ...
-    @property
-    def timestamp(self) -> int: ...
-    @property
-    def key(self) -> bytes | None: ...
-    @property
-    def value(self) -> bytes | None: ...
-
-
-class Slice(msgspec.Struct, frozen=True):
-    """Consecutive messages of a partition. `topic` is named as in the catalogue; `next_offset` follows the slice."""
-
-    topic: str
-    partition: int
-    next_offset: int
-    messages: Sequence[Message]
-
-
-class Skipped(msgspec.Struct, frozen=True):
-    """What could not be read, and why: the whole event, or its cost alone."""
-
-    topic: str
-    partition: int
-    offset: int
-    reason: str
-
-
 class Source(Protocol):
-    """What was folded before. Callers and sessions are named by their keys."""
+    """What was folded before. Callers and sessions are named by their keys; what is not there is left out."""
 
-    def profile(self, caller: bytes) -> ProfileRow | None: ...
-    def session(self, session: bytes) -> Session | None: ...
+    def profiles(self, callers: Collection[bytes]) -> dict[bytes, ProfileRow]: ...
+    def sessions(self, sessions: Collection[bytes]) -> dict[bytes, Session]: ...
     def sessions_of(self, caller: bytes) -> Iterable[bytes]: ...
 
 
@@ -71,24 +41,22 @@ class Fold:
         self.profiles: dict[bytes, ProfileRow] = {}
         # By caller and session: whether it is now among the caller's calls, or is no longer.
         self.calls: dict[tuple[bytes, bytes], bool] = {}
-        self.skipped: list[Skipped] = []
         # Callers whose first or last call may be another one now, to be found among all of their calls.
         self._unsettled: set[bytes] = set()
-        self._readers: dict[str, Callable[[Message], str | None]] = {
-            CALLS_PREFETCH.name: self._prefetched,
-            CALLS_ENDED.name: self._ended,
-            CALLERS_FACTS.name: self._fact,
-        }
 
-    def add(self, part: Slice) -> None:
-        read = self._readers[part.topic]
-        for message in part.messages:
-            try:
-                complaint = read(message)
-            except Unreadable as error:
-                complaint = str(error)
-            if complaint is not None:
-                self.skipped.append(Skipped(part.topic, part.partition, message.offset, complaint))
+    def add(self, part: ReadSlice) -> None:
+        """What is known of its sessions and callers is asked for at once, in their order: neighbours share a page."""
+        callers = {said.prefetch.caller_id.encode() for said in part.announced}
+        callers.update(said.revision.caller_id.encode() for said in part.ended)
+        callers.update(fact.caller for fact in part.facts)
+        sessions = {said.session for said in part.announced}
+        self._recall(sessions.union(said.session for said in part.ended), callers)
+        for announced in part.announced:
+            self._announce(announced)
+        for ended in part.ended:
+            self._end(ended)
+        for fact in part.facts:
+            self._profile(fact.caller).set_fact(fact.name, fact.value)
 
     def settle(self) -> None:
         if not self._unsettled:
@@ -108,14 +76,13 @@ class Fold:
         row.metadata = EMPTY_MAP
         before = (key for key in self._source.sessions_of(caller) if key not in changed)
         for key in (*before, *(key for key, there in changed.items() if there)):
-            session = self.sessions.get(key) or self._source.session(key)
+            session = self.sessions.get(key) or self._source.sessions((key,)).get(key)
             call = session.call() if session else None
             if call is not None:
                 _place(row, key, call.at, call.said)
 
-    def _prefetched(self, message: Message) -> None:
-        session_id, prefetch = read_prefetched(message.value, message.timestamp)
-        session = self._session(session_key(session_id))
+    def _announce(self, announced: Announced) -> None:
+        session, prefetch = self._session(announced.session), announced.prefetch
         before = session.prefetch
         if not session.announce(prefetch):
             return
@@ -123,21 +90,17 @@ class Fold:
             self._profile(before.caller_id.encode()).prefetches -= 1
         self._profile(prefetch.caller_id.encode()).prefetches += 1
 
-    def _ended(self, message: Message) -> str | None:
-        ended = read_ended(message.value, message.timestamp)
-        said = ended.revision
-        key = session_key(ended.session_id)
-        session = self.sessions.get(key) or self._source.session(key)
+    def _end(self, ended: Ended) -> None:
+        key, said = ended.session, ended.revision
+        session = self.sessions.get(key)
         if session is None or not session.revisions:
             self._count_first(key, session, said)
-            return ended.cost_error
-        self.sessions[key] = session
+            return
         before = session.call()
         if session.revise(said):
             after = session.call()
             assert before is not None and after is not None  # noqa: S101 - there are revisions
             self._count(key, before, after)
-        return ended.cost_error
 
     def _count_first(self, key: bytes, session: Session | None, said: Revision) -> None:
         """What nearly every event is. It does what `_count` would, by hand: a rebuild has ten million of them."""
@@ -157,11 +120,6 @@ class Fold:
         else:
             row.cost_micros += said.cost_micros
         _place(row, key, said.received_at if said.started_at is None else said.started_at, said)
-
-    def _fact(self, message: Message) -> str | None:
-        caller_id, fact, value, complaint = read_fact(message.key, message.value)
-        self._profile(caller_id.encode()).set_fact(fact, value)
-        return complaint
 
     def _count(self, key: bytes, before: Call, after: Call) -> None:
         caller = after.said.caller_id.encode()
@@ -185,16 +143,25 @@ class Fold:
         if key in (row.first_session, row.last_session):
             self._unsettled.add(caller)
 
+    def _recall(self, sessions: set[bytes], callers: set[bytes]) -> None:
+        self.sessions |= self._source.sessions(sessions.difference(self.sessions))
+        new = callers.difference(self.profiles)
+        found = self._source.profiles(new)
+        for caller in new:
+            self.profiles[caller] = found.get(caller) or ProfileRow()
+
     def _session(self, key: bytes) -> Session:
+        """Of those that were recalled, or a new one."""
         session = self.sessions.get(key)
         if session is None:
-            session = self.sessions[key] = self._source.session(key) or Session()
+            session = self.sessions[key] = Session()
         return session
 
     def _profile(self, caller: bytes) -> ProfileRow:
         row = self.profiles.get(caller)
         if row is None:
-            row = self.profiles[caller] = self._source.profile(caller) or ProfileRow()
+            self._recall(set(), {caller})  # of one whom no event of the slice names
+            row = self.profiles[caller]
         return row
 
 

@@ -1,6 +1,6 @@
 """What was folded, in memory: for a few callers, and for as long as somebody asks about them."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from state.fold import Fold
 from state.profile import ProfileRow
@@ -18,8 +18,11 @@ class Memory:
     def profile(self, caller: bytes) -> ProfileRow | None:
         return self._profiles.get(caller)
 
-    def session(self, session: bytes) -> Session | None:
-        return self._sessions.get(session)
+    def profiles(self, callers: Collection[bytes]) -> dict[bytes, ProfileRow]:
+        return {caller: self._profiles[caller] for caller in callers if caller in self._profiles}
+
+    def sessions(self, sessions: Collection[bytes]) -> dict[bytes, Session]:
+        return {key: self._sessions[key] for key in sessions if key in self._sessions}
 
     def sessions_of(self, caller: bytes) -> Iterable[bytes]:
         return self._calls.get(caller, ())

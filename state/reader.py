@@ -1,5 +1,6 @@
 """Profiles as the edge reads them, while another process writes them."""
 
+import threading
 from pathlib import Path
 
 import lmdb
@@ -105,8 +106,9 @@ class ProfileReader:
         if self._store is not None and not store.is_caught_up():
             store.close()
             return f"{path.name} has not caught up with the topics yet"
-        self.close()
-        self._store = store
+        before, self._store = self._store, store
+        if before is not None:
+            _close_aside(before)
         return None
 
     def _fail(self, error: Exception) -> None:
@@ -115,6 +117,12 @@ class ProfileReader:
         self.error = str(error) or repr(error)
         if self._store is not None and isinstance(error, DAMAGE):
             self._store.mark()
+
+
+def _close_aside(store: OpenStore) -> None:
+    """Its file may have been deleted already: then whoever closes it last frees all of its blocks, which takes as long
+    as many an answer."""
+    threading.Thread(target=store.close, name="state.reader.close", daemon=True).start()
 
 
 def answers(path: Path) -> bool:

@@ -2,7 +2,7 @@
 
 import gc
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import itemgetter
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 import lmdb
 import msgspec
 
-from state.fold import Fold, Skipped, Slice
+from state.fold import Fold
 from state.layout import (
     ABOUT_KEY,
     CALLS,
@@ -35,6 +35,7 @@ from state.layout import (
 from state.lock import writer_lock
 from state.profile import ProfileRow
 from state.session import Session
+from state.slices import ReadSlice, Skipped, Slice, read_slice
 
 # Address space, not memory and not disk: large, so that readers seldom have to map the file anew.
 MAP_BYTES = 16 * 1024**3
@@ -96,8 +97,14 @@ class ProfileStore:
     def fold(self, slices: Sequence[Slice]) -> list[Skipped]:
         """Folds the slices and advances the positions, all of it or nothing. What could not be read is returned."""
         with _uncollected():
-            skipped: list[Skipped] = self._write(lambda tx: self._fold(tx, slices))
-        return skipped
+            read = [read_slice(part) for part in slices]
+            self.fold_read(read)
+        return [skipped for part in read for skipped in part.skipped]
+
+    def fold_read(self, slices: Sequence[ReadSlice]) -> None:
+        """As `fold`, of what was read already."""
+        with _uncollected():
+            self._write(lambda tx: self._fold(tx, slices))
 
     def check(self) -> None:
         """Raises `Damaged` when somebody deleted the files, or a reader found them damaged."""
@@ -189,7 +196,7 @@ class ProfileStore:
             except _DAMAGE as error:
                 raise Damaged(str(error)) from error
 
-    def _fold(self, tx: Any, slices: Sequence[Slice]) -> list[Skipped]:
+    def _fold(self, tx: Any, slices: Sequence[ReadSlice]) -> None:
         fold = Fold(_Source(tx, self._profiles, self._sessions, self._calls))
         for part in slices:
             fold.add(part)
@@ -198,7 +205,6 @@ class ProfileStore:
         for part in slices:
             key = position_key(part.topic, part.partition)
             tx.put(key, seal(key, b"%d" % part.next_offset), db=self._meta)
-        return fold.skipped
 
     def _put(self, tx: Any, fold: Fold) -> None:
         # Sorted: neighbours share a page.
@@ -239,18 +245,21 @@ class _Source:
         self._sessions = sessions
         self._calls = calls
 
-    def profile(self, caller: bytes) -> ProfileRow | None:
-        sealed = self._tx.get(caller, db=self._profiles)
-        return None if sealed is None else _decode_row(unseal(caller, sealed))
+    def profiles(self, callers: Collection[bytes]) -> dict[bytes, ProfileRow]:
+        return {caller: _decode_row(unseal(caller, sealed)) for caller, sealed in self._found(self._profiles, callers)}
 
-    def session(self, session: bytes) -> Session | None:
-        sealed = self._tx.get(session, db=self._sessions)
-        return None if sealed is None else _decode_session(unseal(session, sealed))
+    def sessions(self, sessions: Collection[bytes]) -> dict[bytes, Session]:
+        return {key: _decode_session(unseal(key, sealed)) for key, sealed in self._found(self._sessions, sessions)}
 
     def sessions_of(self, caller: bytes) -> Iterator[bytes]:
         cursor = self._tx.cursor(db=self._calls)
         if cursor.set_key(caller):
             yield from cursor.iternext_dup()
+
+    def _found(self, db: Any, keys: Collection[bytes]) -> list[tuple[bytes, bytes]]:
+        """Sorted: neighbours share a page."""
+        found: list[tuple[bytes, bytes]] = self._tx.cursor(db=db).getmulti(sorted(keys))
+        return found
 
 
 def _identity(file: Path) -> tuple[int, int] | None:

@@ -18,8 +18,9 @@ from runtime.kafka import make_admin, make_consumer, make_producer, start_within
 from runtime.settings import Settings
 from schemas.partition import partition_of
 from schemas.topics import CALLERS_FACTS, CALLS_ENDED
-from state.fold import TOPICS, Slice
+from state.fold import TOPICS
 from state.generations import Generations
+from state.slices import Slice
 from state.store import ProfileStore
 from tests.unit.state.events import Event, ended, fact, no_fact, prefetched
 

@@ -6,16 +6,17 @@ import msgspec
 
 from schemas.event import Record
 from schemas.topics import Topic
-from state.fold import Fold, Slice
+from state.fold import Fold
 from state.memory import Memory
 from state.profile import ProfileRow
+from state.slices import Slice, read_slice
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(ProfileRow).decode
 
 
 class _Message(msgspec.Struct, frozen=True):
-    """A `state.fold.Message`."""
+    """A `state.slices.Message`."""
 
     offset: int
     timestamp: int
@@ -47,7 +48,7 @@ class Half:
         message = _Message(record.offset, record.appended_ms, record.key, record.value)
         memory = self._memories[caller]
         fold = Fold(memory)
-        fold.add(Slice(self._topic.name, record.partition, record.offset + 1, [message]))
+        fold.add(read_slice(Slice(self._topic.name, record.partition, record.offset + 1, [message])))
         fold.settle()
         memory.keep(fold)
 

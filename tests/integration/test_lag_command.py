@@ -16,8 +16,8 @@ from consumers.database import migrate, open_engine
 from consumers.positions import put
 from runtime.cluster import connected
 from runtime.settings import Settings
-from state.fold import Slice
 from state.generations import Generations
+from state.slices import Slice
 from state.store import ProfileStore
 from tests.command import Command, environment, publish
 from tests.ended_calls import ended, prefetched

@@ -15,10 +15,11 @@ from consumers.profiles import ProfileBuilder
 from runtime.kafka import make_producer, start_within, stop_within
 from runtime.settings import Settings
 from schemas.topics import CALLS_ENDED
-from state.fold import FOLD_VERSION, Slice
+from state.fold import FOLD_VERSION
 from state.generations import Generations
 from state.layout import DATA_FILE, About
 from state.reader import ProfileReader
+from state.slices import Slice
 from state.store import ProfileStore
 from tests.building import (
     PARTITIONS,

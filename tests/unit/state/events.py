@@ -9,7 +9,7 @@ from schemas.caller import Caller
 from schemas.event import Envelope, event_id
 from schemas.facts import CallerFact, fact_key
 from schemas.topics import CALLERS_FACTS, CALLS_ENDED, CALLS_PREFETCH
-from state.fold import Slice
+from state.slices import Slice
 
 
 class Message(msgspec.Struct, frozen=True):

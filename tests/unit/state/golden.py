@@ -6,7 +6,8 @@ from pathlib import Path
 import msgspec
 
 from state.dump import described
-from state.fold import FOLD_VERSION, Slice
+from state.fold import FOLD_VERSION
+from state.slices import Slice
 from state.store import ProfileStore
 from state.view import POSITIONS, Row
 from tests.unit.state.events import Event, slices_of

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from schemas.partition import partition_of
-from state.fold import Slice
+from state.slices import Slice
 from state.store import ProfileStore
 from state.view import view_of
 from tests.unit.state.events import Event, Message, ended, ended_raw, fact, no_fact, prefetched

@@ -8,6 +8,7 @@ import msgspec
 from state.fold import Fold
 from state.memory import Memory
 from state.profile import ProfileRow
+from state.slices import read_slice
 from state.store import ProfileStore
 from tests.unit.state.events import Event, ended, fact, no_fact, prefetched, slices_of
 
@@ -38,7 +39,7 @@ def test_a_memory_comes_to_the_rows_of_a_store(tmp_path: Path) -> None:
             store.fold(slices)
             fold = Fold(memory)
             for part in slices:
-                fold.add(part)
+                fold.add(read_slice(part))
             fold.settle()
             memory.keep(fold)
         stored = {key: value[:-4] for database, key, value in store.dump() if database == "profiles"}

@@ -3,16 +3,18 @@
 import multiprocessing
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from state.fold import FOLD_VERSION, Slice
+from state.fold import FOLD_VERSION
 from state.generations import Generations
 from state.layout import DAMAGE_MARK, DATA_FILE, STORE_FORMAT, About
-from state.open_store import Seen
+from state.open_store import OpenStore, Seen
 from state.reader import ProfileReader
+from state.slices import Slice
 from state.store import ProfileStore
 from tests.unit.state.events import Event, ended, fact, prefetched, slices_of
 
@@ -114,6 +116,28 @@ def test_another_generation_is_read_when_it_is_served(reader: ProfileReader, wri
     assert calls_of(reader, "ann") == 1  # its files are removed, and read until somebody looks
     reader.refresh()
     assert (calls_of(reader, "ann"), calls_of(reader, "bob"), reader.generation) == (None, 1, f"g2-v{FOLD_VERSION}")
+
+
+def test_nobody_waits_until_the_old_generation_is_let_go(
+    reader: ProfileReader, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To free the blocks of a large deleted file takes long, and whoever closes it last does that."""
+    write(ended("s", "ann"))
+    reader.refresh()
+    close, freed, closed = OpenStore.close, threading.Event(), threading.Event()
+
+    def close_slowly(store: OpenStore) -> None:
+        freed.wait(30)
+        close(store)
+        closed.set()
+
+    monkeypatch.setattr(OpenStore, "close", close_slowly)
+    write(ended("s", "bob"), anew=True)
+    reader.refresh()
+    assert not closed.is_set()
+    assert calls_of(reader, "bob") == 1
+    freed.set()
+    assert closed.wait(30)
 
 
 def test_generation_that_has_not_caught_up_does_not_replace_one_that_has(reader: ProfileReader, write: Write) -> None:

@@ -10,8 +10,8 @@ import pytest
 from cli.explainer.half import Half
 from schemas.event import Record
 from schemas.topics import CALLERS_FACTS, CALLS_ENDED
-from state.fold import Slice
 from state.profile import Profile
+from state.slices import Slice
 from state.store import ProfileStore
 from tests.unit.state.events import Event, ended, fact, no_fact
 
