@@ -5,6 +5,7 @@ import typer
 from cli.context import begin, explained
 from runtime.clock import SteadyClock
 from runtime.process import run
+from runtime.scheduling import ask_for_short_slices
 from service.app import Service
 
 
@@ -16,5 +17,7 @@ def serve() -> None:
         RINGLOG_KAFKA_BOOTSTRAP_SERVERS=kafka:9092 RINGLOG_WEBHOOK_KEYS=a:$A RINGLOG_IDENTITY_KEY=$KEY ringlog serve
     """
     with explained():
-        service = Service(begin("service"), SteadyClock())
+        settings = begin("service")
+        ask_for_short_slices()  # a caller waits for what this process answers
+        service = Service(settings, SteadyClock())
         raise typer.Exit(run(service.run))
