@@ -1,5 +1,6 @@
 """The calls that the bench makes: who calls, what was known of them, and the bytes of both webhooks."""
 
+import itertools
 import json
 from dataclasses import dataclass
 from random import Random
@@ -13,7 +14,21 @@ AGENTS = tuple(f"-OAgent{number:013d}" for number in range(20))
 _TURNS = 24
 
 _FIRST_CALL_S = 1_767_603_600
-_WORDS = "please thanks order tomorrow account number would like to check the status of my delivery".split()
+
+# As in any language: a word is as frequent as its rank is low, and frequent ones are short. A call has some hundred.
+_VOCABULARY = 4000
+_SHORT = 200
+
+
+def _word(rank: int) -> str:
+    more, syllable = divmod(rank, 500) if rank >= _SHORT else (0, rank)
+    first, rest = divmod(syllable, 25)
+    word = "bdfghjklmnprstvwyzcq"[first] + "aeiou"[rest // 5] + "lmnrs"[rest % 5]
+    return word + "td"[more % 2] + "aeiou"[more // 2] if more else word
+
+
+_WORDS = [_word(rank) for rank in range(_VOCABULARY)]
+_FREQUENT = list(itertools.accumulate(1 / (rank + 1) for rank in range(_VOCABULARY)))
 
 # What an HTTP client sends besides; the credential is for ringlog, which alone looks at it.
 _HEADERS = (
@@ -45,11 +60,12 @@ def _caller(number: int, dice: Random) -> Caller:
     return Caller(phone, facts, call_of(phone, number, dice))
 
 
+def _said(dice: Random) -> str:
+    return " ".join(dice.choices(_WORDS, cum_weights=_FREQUENT, k=dice.randint(3, 14)))
+
+
 def call_of(phone: str, number: int, dice: Random) -> dict[str, Any]:
-    turns = [
-        {"role": "user" if turn % 2 else "assistant", "content": " ".join(dice.choices(_WORDS, k=dice.randint(3, 12)))}
-        for turn in range(_TURNS)
-    ]
+    turns = [{"role": "user" if turn % 2 else "assistant", "content": _said(dice)} for turn in range(_TURNS)]
     session_id, agent = f"-O{dice.getrandbits(90):018x}", dice.choice(AGENTS)
     return {
         "session_id": session_id,
