@@ -1,4 +1,4 @@
-"""`ringlog positions show | set`"""
+"""`ringlog positions show | set | forget`"""
 
 import sys
 from collections.abc import Sequence
@@ -10,8 +10,10 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy import Engine
 
+from cli.consumer_processes import counted, processes_of
 from cli.context import end_with, err, explained, load, out
 from cli.database import opened
+from cli.position_forget import forget
 from cli.position_plan import Step, Wish, steps_of, wish_of
 from cli.terminal import printable
 from consumers import letter_book, positions
@@ -26,6 +28,7 @@ from runtime.settings import Settings
 app = typer.Typer(
     no_args_is_help=True, help="Where consumers are in their topics, as the database says: look at it, and change it."
 )
+app.command()(forget)
 
 Consumer = Annotated[str, typer.Argument(help="The consumer's name: billing, or one of your own.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -46,7 +49,7 @@ def show(consumer: Consumer, json: Json = False) -> None:
         nonlocal members
         async with connected(settings) as cluster:
             found.extend(await measure(settings, engine, cluster, [consumer]))
-            members = await cluster.members(_group(settings, consumer))
+            members = await processes_of(cluster, settings, consumer)
 
     with explained():
         settings = load()
@@ -67,7 +70,7 @@ def show(consumer: Consumer, json: Json = False) -> None:
         table.add_row(f"{it.topic}/{it.partition}", *map(_offset, (it.position, it.start, it.end)), it.trouble or "")
     out.print(table)
     if consumer != BUILDER:
-        out.print(f"{_processes(members)} in the group.", highlight=False)
+        out.print(f"{counted(members)} in the group.", highlight=False)
 
 
 @app.command("set")
@@ -133,9 +136,9 @@ async def _set(settings: Settings, engine: Engine, asked: _Asked, wishes: Sequen
             end_with(f"There is no position of {asked.consumer!r} in the database. Is the name right? Then say --new.")
         reads = {topic for topic, _ in before}
         reads |= {topic.named(settings.topic_prefix) for topic in OURS.get(asked.consumer, ())}
-        members = await cluster.members(_group(settings, asked.consumer))
+        members = await processes_of(cluster, settings, asked.consumer)
         if members and not asked.force:
-            end_with(f"{asked.consumer} runs ({_processes(members)}): stop it first, or say --force.")
+            end_with(f"{asked.consumer} runs ({counted(members)}): stop it first, or say --force.")
         steps = await steps_of(cluster, wishes, before, settings.topic_prefix, system_clock())
     if strange := sorted({step.topic for step in steps} - reads if not asked.new else ()):
         end_with(f"{asked.consumer} reads {', '.join(sorted(reads))}, and not {', '.join(strange)}.", EXIT_SETTINGS)
@@ -211,13 +214,5 @@ def _table(steps: Sequence[Step]) -> Table:
     return table
 
 
-def _group(settings: Settings, consumer: str) -> str:
-    return f"{settings.topic_prefix}ringlog.{consumer}"
-
-
 def _offset(value: int | None) -> str:
     return "-" if value is None else f"{value:,}"
-
-
-def _processes(number: int) -> str:
-    return f"{number} {'process' if number == 1 else 'processes'}"

@@ -54,10 +54,10 @@ def post(tx: Connection, consumer: str, events: Sequence[OutboxEvent]) -> None:
 def waiting(engine: Engine, consumer: str) -> int:
     """How many of a consumer's derived events Kafka has not acknowledged."""
     with read_only(engine).connect() as tx:
-        return _waiting(tx, consumer)
+        return waiting_in(tx, consumer)
 
 
-def _waiting(tx: Connection, consumer: str) -> int:
+def waiting_in(tx: Connection, consumer: str) -> int:
     return tx.execute(select(func.count()).select_from(outbox).where(outbox.c.consumer == consumer)).scalar_one()
 
 
@@ -133,7 +133,7 @@ class OutboxRelay:
                 return []
         of_mine = outbox.c.consumer == self._consumer
         rows = tx.execute(select(outbox).where(of_mine).order_by(outbox.c.id).limit(BATCH_EVENTS)).all()
-        OUTBOX_WAITING.labels(self._consumer).set(_waiting(tx, self._consumer) if rows else 0)
+        OUTBOX_WAITING.labels(self._consumer).set(waiting_in(tx, self._consumer) if rows else 0)
         if not locks:
             tx.commit()  # SQLite has one write lock for all, and Kafka may take its time
         return rows

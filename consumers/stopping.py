@@ -13,12 +13,17 @@ class Stopped(Exception):
     """Somebody stopped it before its end."""
 
 
-async def unless(stop: asyncio.Event, work: Awaitable[T]) -> T | None:
-    """The result; or None, the work cancelled, as soon as `stop` is set."""
+async def unless(stop: asyncio.Event, work: Awaitable[T], grace_s: float = 0.0) -> T | None:
+    """The result; or None, the work cancelled, as soon as `stop` is set.
+
+    Work that heeds `stop` itself, and ends more cleanly so, has `grace_s` for it.
+    """
     doing = asyncio.ensure_future(work)
     stopping = asyncio.ensure_future(stop.wait())
     try:
         await asyncio.wait({doing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if grace_s and not doing.done():
+            await asyncio.wait({doing}, timeout=grace_s)
         return doing.result() if doing.done() else None
     finally:
         stopping.cancel()

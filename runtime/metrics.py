@@ -71,6 +71,7 @@ FOLD_SKIPPED = _counter("ringlog_state_skipped_total", "Events that the fold cou
 STATE_BUILDING = _gauge("ringlog_state_building", "1 while the builder builds a new generation of the state store.")
 STATE_STALE = _gauge("ringlog_state_stale", "1 while the generation that is served is not folded on.")
 STATE_LAG = _gauge("ringlog_state_lag_events", "Events in the topics that the state store has not seen.")
+SNAPSHOT_AT = _gauge("ringlog_snapshot_timestamp_seconds", "When the newest snapshot of the state store was taken.")
 
 # Consumers
 CONSUMED = _counter("ringlog_consumed_total", "Events whose effects were committed.", "consumer", "topic")

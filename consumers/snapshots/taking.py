@@ -11,7 +11,7 @@ from typing import BinaryIO
 import cramjam
 import msgspec
 
-from consumers.snapshots.manifest import BLOCK_BYTES, MACHINE, BadSnapshot, Snapshot
+from consumers.snapshots.manifest import BLOCK_BYTES, MACHINE, BadSnapshot, Snapshot, unreadable_here
 from consumers.snapshots.storage import SnapshotStorage
 from consumers.stopping import Stopped
 from runtime.clock import Clock
@@ -44,12 +44,30 @@ async def take(
     with scratch_in(scratch_dir) as copy:
         tell("Copying the store", 0, 0)
         await in_thread(copy_store, store, copy)
+        if stop.is_set():  # to look at every checksum takes a while, too
+            raise Stopped
         draft = await in_thread(_described, copy, now_ms)
         upload = _Upload(copy / DATA_FILE, draft.bytes, stop, tell)
         await storage.put_data(draft.name, upload.blocks)
         done = msgspec.structs.replace(draft, sha256=upload.sha256, blocks=upload.sizes)
         await storage.put_manifest(done)
     return done
+
+
+async def newest(storage: SnapshotStorage, store: Path) -> Snapshot | None:
+    """Of those that could be taken of the store: of its topics, by these rules, for this kind of machine.
+
+    Raises `NoStore`, `Damaged` and `StorageAway`.
+    """
+    lineage = await in_thread(_lineage, store)
+    for name in await storage.names():
+        try:
+            it = await storage.manifest(name)
+        except BadSnapshot:
+            continue
+        if it.lineage == lineage and unreadable_here(it) is None:
+            return it
+    return None
 
 
 async def prune(storage: SnapshotStorage, made: Snapshot, keep: int, clock: Clock) -> list[str]:
@@ -78,6 +96,12 @@ async def prune(storage: SnapshotStorage, made: Snapshot, keep: int, clock: Cloc
 
 def name_at(time_ms: int, end: str = "") -> str:
     return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(time_ms // 1000)) + f"-{end}"
+
+
+def _lineage(store: Path) -> str | None:
+    with view_of(store) as view:
+        about = view.about()
+        return None if about is None else about.lineage
 
 
 def _described(copy: Path, now_ms: int) -> Snapshot:

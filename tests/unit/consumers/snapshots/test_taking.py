@@ -14,7 +14,7 @@ from consumers.object_store import StorageAway
 from consumers.snapshots import taking
 from consumers.snapshots.manifest import BadSnapshot, Snapshot, decoded, encoded, unreadable_here
 from consumers.snapshots.storage import SnapshotStorage
-from consumers.snapshots.taking import prune, take
+from consumers.snapshots.taking import newest, prune, take
 from consumers.stopping import Stopped
 from runtime.settings import Settings, SettingsError, load_settings
 from state.layout import DATA_FILE, About, Damaged
@@ -153,6 +153,18 @@ async def test_oldest_snapshots_of_the_same_topics_and_rules_are_removed(scene: 
         *(f"{it.name}{end}" for it in made[2:] for end in (".json", ".mdb.zst")),
         "notes.txt",
     ]
+
+
+async def test_newest_of_a_store_is_of_its_topics_and_of_use_here(scene: Scene) -> None:
+    assert await newest(scene.storage, scene.store) is None
+    older = await scene.take()
+    scene.now_ms += 1000
+    taken = await scene.take()
+    assert await newest(scene.storage, scene.store) == taken
+    (scene.folder / f"{taken.name}.json").write_bytes(b"{")
+    for number, other in enumerate(({"lineage": "elsewhere/"}, {"fold_version": 1}, {"machine": "big-64"})):
+        await scene.storage.put_manifest(replace(older, name=f"20990101T000000Z-0000000{number}", **other))
+    assert await newest(scene.storage, scene.store) == older
 
 
 async def test_manifest_that_was_changed_is_refused(scene: Scene) -> None:
