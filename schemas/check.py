@@ -2,7 +2,8 @@
 
 `ringlog check` asks whether webhooks, journal and Kafka work. A call that never was must cost nobody anything: not as a
 call of unknown cost, not by a plan that charges for every call, not as a transcript without a word. So our consumers
-let it pass, by the id of its session, and `ringlog consume` hands it to none of your own. It stays in the topics.
+let it pass, by the id of its session, the fold too, and `ringlog consume` hands it to none of your own. It stays in the
+topics.
 """
 
 from collections.abc import Iterable
@@ -16,9 +17,13 @@ CHECK_SESSION = "ringlog-check-"
 CHECK_AGENT = "ringlog-check"
 
 
+def is_check(session_id: str) -> bool:
+    return session_id.startswith(CHECK_SESSION)
+
+
 def without_checks(records: Iterable[Record]) -> list[Record]:
     """By the session that the edge has written in a record's header."""
-    return [record for record in records if not (record.header("ce_subject") or "").startswith(CHECK_SESSION)]
+    return [record for record in records if not is_check(record.header("ce_subject") or "")]
 
 
 def check_body(session_id: str, at_s: int) -> bytes:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from schemas.check import is_check
 from schemas.end_of_call import MAX_DURATION_S, MAX_TIMESTAMP_S, EndOfCall, decode_end_of_call
 from schemas.event import ReceivedAt, decode_envelope
 from schemas.facts import CallerFact, FactError, check_fact, parse_fact_key
@@ -114,24 +115,28 @@ _json = msgspec.json.Decoder().decode
 _msgpack = msgspec.msgpack.Encoder()
 
 
-def read_prefetched(value: bytes | None, appended_ms: int) -> Announced:
-    """Raises `Unreadable`."""
+def read_prefetched(value: bytes | None, appended_ms: int) -> Announced | None:
+    """None: a check, which was no call. Raises `Unreadable`."""
     try:
         event = _prefetched(value or b"")
     except UNREADABLE as error:
         raise Unreadable(str(error)) from None
+    if is_check(event.session_id):
+        return None
     announced = Prefetch(_received_at(event, appended_ms), event.event_id, event.caller.id)
     return Announced(session_key(event.session_id), announced)
 
 
-def read_ended(value: bytes | None, appended_ms: int) -> Ended:
-    """Raises `Unreadable`."""
+def read_ended(value: bytes | None, appended_ms: int) -> Ended | None:
+    """None: a check, which was no call. Raises `Unreadable`."""
     try:
         event = _ended(value or b"")
         prices = event.body.cost_breakdown
         cost = None if prices is None else _total(prices)
     except (*UNREADABLE, _Unusual):
         return _read_leniently(value or b"", appended_ms)
+    if is_check(event.session_id):
+        return None
     body = event.body
     ts, duration, status = body.ts, body.duration, body.call_status
     agent, metadata = event.agent_id, body.metadata
@@ -180,13 +185,15 @@ def _received_at(event: _Known, appended_ms: int) -> int:
     return min(event.received_at, appended_ms * 1000 + 999)
 
 
-def _read_leniently(value: bytes, appended_ms: int) -> Ended:
+def _read_leniently(value: bytes, appended_ms: int) -> Ended | None:
     try:
         head = _head(value)
         envelope = decode_envelope(value)
         body = decode_end_of_call(envelope.body)
     except UNREADABLE as error:
         raise Unreadable(str(error)) from None
+    if is_check(head.session_id):
+        return None
     cost, cost_error = _lenient_cost(body)
     revision = Revision(
         _received_at(head, appended_ms),

@@ -66,11 +66,15 @@ def read_slice(part: Slice) -> ReadSlice:
 
 
 def _add_announced(read: ReadSlice, message: Message) -> None:
-    read.announced.append(read_prefetched(message.value, message.timestamp))
+    announced = read_prefetched(message.value, message.timestamp)
+    if announced is not None:
+        read.announced.append(announced)
 
 
 def _add_ended(read: ReadSlice, message: Message) -> str | None:
     ended = read_ended(message.value, message.timestamp)
+    if ended is None:
+        return None
     read.ended.append(ended)
     return ended.cost_error
 

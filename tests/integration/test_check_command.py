@@ -7,6 +7,7 @@ import socket
 import sys
 from asyncio.subprocess import PIPE
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, func, select
@@ -20,6 +21,7 @@ from consumers.transcripts import Transcripts
 from runtime.settings import Settings
 from schemas.check import CHECK_SESSION
 from schemas.topics import CALLS_ENDED, CALLS_PREFETCH
+from tests.building import folded_afresh
 from tests.edge import Edge, records_of, running
 
 CLOSED = "127.0.0.1:9"  # the port of a protocol that nobody serves
@@ -135,3 +137,9 @@ async def test_no_book_knows_it_and_positions_pass_it(edge: Edge, settings: Sett
     with RecomputedLedger.open() as ledger:
         ledger.add(await records_of(settings, CALLS_ENDED))
         assert (ledger.sessions(), ledger.unreadable) == (0, 0)
+
+
+async def test_the_state_knows_nobody_by_it(edge: Edge, settings: Settings, tmp_path: Path) -> None:
+    assert (await check(settings, "--url", edge.url)).exit_code == 0
+    assert [len(await records_of(settings, topic)) for topic in (CALLS_PREFETCH, CALLS_ENDED)] == [1, 1]
+    assert {name for name, _, _ in await folded_afresh(settings, tmp_path / "store")} <= {"meta"}
