@@ -79,8 +79,9 @@ def _calls(tx: Connection, words: Iterable[str]) -> Generator[Sequence[str], Non
     if name == "sqlite":
         wanted = " ".join(f'"{word}"' for word in wanted)
     statement = text(f"SELECT s.session_id FROM {_CALLS[name]} {_NEWEST_FIRST}")  # noqa: S608 - constants of this file
+    # Streamed by a cursor, PostgreSQL expects to be asked for few: if the words are common, it begins with the newest.
     with tx.execute(statement.execution_options(yield_per=_CALLS_A_LOOK), {"words": wanted}) as found:
-        yield from found.scalars().partitions()
+        yield from found.scalars().partitions(_CALLS_A_LOOK)
 
 
 def _turns(row: Row[Any], words: Iterable[str], phrases: Sequence[Sequence[str]]) -> Iterator[Found]:

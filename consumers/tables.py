@@ -231,6 +231,7 @@ transcripts = Table(
     Column("speakers", Text, nullable=False, server_default="[]"),
     Column("called", Text, nullable=False, server_default="[]"),
     Column("words", Text, nullable=False, server_default=""),
+    Index(None, "received_at"),
     Index(None, "caller_id"),
     Index(None, "agent_id", "received_at"),
 )

@@ -69,6 +69,7 @@ def upgrade() -> None:
     for name, default in (("said", "[]"), ("speakers", "[]"), ("called", "[]"), ("words", "")):
         op.add_column("transcripts", sa.Column(name, sa.Text, nullable=False, server_default=default))
     _carry_over()
+    op.create_index("ix_transcripts_received_at", "transcripts", ["received_at"])
     on_sqlite = op.get_bind().dialect.name == "sqlite"
     if on_sqlite:
         op.drop_table("transcript_search")  # its triggers go with the turns
