@@ -43,7 +43,7 @@ ROLES = {
 }
 
 
-class Turn(msgspec.Struct, frozen=True):
+class Turn(msgspec.Struct, frozen=True, gc=False):
     """One turn. `role` is user, agent, system, tool or other; `original_role` is what was sent."""
 
     role: str
@@ -67,7 +67,7 @@ class FunctionCalls(msgspec.Struct, frozen=True):
     calls: tuple[FunctionCall, ...] = ()
 
 
-class _Said(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _Said(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """A turn as nearly all are sent."""
 
     role: str
@@ -90,7 +90,7 @@ def _plain(raw: msgspec.Raw) -> Chat | None:
         items = _plain_chat.decode(sent) if isinstance(sent, str) else sent
     except (*UNREADABLE, UnicodeEncodeError):
         return None
-    turns = tuple([Turn(_role(item.role), item.content, item.role) for item in items])
+    turns = tuple([Turn(ROLES.get(it.role) or _role(it.role), it.content, it.role) for it in items])
     return None if any(turn.role == "tool" for turn in turns) else Chat("ok", turns)
 
 
@@ -171,7 +171,7 @@ def _turn(item: Any) -> Turn:
 
 
 def _role(sent: str) -> str:
-    return ROLES.get(sent) or ROLES.get(sent.strip().lower(), "other")
+    return ROLES.get(sent.strip().lower(), "other")
 
 
 def _text(content: Any) -> str:
