@@ -1,7 +1,6 @@
 """What differs between the databases, and what must not."""
 
 import asyncio
-import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,27 +10,14 @@ import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Engine, delete, insert, select, text
+from sqlalchemy import Engine, insert, select, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from consumers import database
 from consumers.database import clean_text, migrate, upsert
 from consumers.outage import is_unavailable
-from consumers.search import find
-from consumers.tables import metadata, positions, sessions, transcripts
+from consumers.tables import metadata, positions, sessions
 from runtime.settings import SettingsError, load_settings
-from schemas.words import indexed_words
-from tests.search_in_step import assert_search_in_step
-
-TRANSCRIPT = {
-    "event_id": "e",
-    "received_at": 1,
-    "caller_id": "c",
-    "chat_state": "ok",
-    "turns": 1,
-    "function_calls_state": "none",
-    "function_calls": 0,
-}
 
 
 def test_the_migrations_make_the_tables_that_the_code_expects(engine: Engine) -> None:
@@ -130,77 +116,6 @@ def test_clean_text_can_be_stored(engine: Engine) -> None:
         tx.execute(insert(sessions).values(consumer="c", session_id=clean_text(dirty)))
     with engine.connect() as tx:
         assert tx.execute(select(sessions.c.session_id)).scalar_one() == clean_text(dirty)
-
-
-def searched(engine: Engine, words: str, limit: int = 100) -> list[tuple[str, int]]:
-    with engine.connect() as tx:
-        return [(it.session_id, it.position) for it in find(tx, words, limit)]
-
-
-def write(engine: Engine, session: str, *texts: str) -> None:
-    said = {"said": json.dumps(texts), "speakers": json.dumps([["user", "user"]] * len(texts))}
-    with engine.begin() as tx:
-        upsert(tx, transcripts, [{"session_id": session, **TRANSCRIPT, **said, "words": indexed_words(texts)}])
-
-
-def test_the_search_is_in_step_with_the_turns(engine: Engine) -> None:
-    write(engine, "s", "Grüße aus Köln", "the running invoice")
-    write(engine, "t", "another invoice")
-    assert searched(engine, "invoice") == [("s", 1), ("t", 0)]
-    assert searched(engine, "KÖLN") == [("s", 0)]
-    assert searched(engine, "run") == [], "words as they are: no language is assumed"
-    assert searched(engine, "user") == [], "who speaks is nothing said"
-
-    write(engine, "s", "Grüße aus Bonn")
-    assert searched(engine, "köln") == []
-    assert searched(engine, "bonn") == [("s", 0)]
-    assert_search_in_step(engine)
-
-    with engine.begin() as tx:
-        tx.execute(delete(transcripts).where(transcripts.c.session_id == "s"))
-    assert searched(engine, "bonn") == []
-    assert searched(engine, "invoice") == [("t", 0)]
-    assert_search_in_step(engine)
-
-
-def test_a_call_of_any_length_can_be_stored_and_is_searched_to_its_end(engine: Engine) -> None:
-    words = " ".join(f"{n:x}-{chr(0x4E00 + n % 20_000)}" for n in range(200_000))
-    long = "x" * 1_000_000
-    write(engine, "one turn", words + " needle")
-    write(engine, "many turns", *(words[n * 100 : n * 100 + 100] for n in range(9_999)), "needle")
-    write(engine, "one word", long, long + "y needle", "漢" * 5_000 + " needle")
-    found = [("many turns", 9_999), ("one turn", 0), ("one word", 1), ("one word", 2)]
-    assert searched(engine, "needle") == found
-    assert searched(engine, long) == [("one word", 0)], "the whole word, though the index has its beginning only"
-    assert searched(engine, "漢" * 5_000) == [("one word", 2)]
-    assert_search_in_step(engine)
-
-
-def test_words_of_two_turns_are_in_none(engine: Engine) -> None:
-    write(engine, "s", "a parcel", "a refund", "the parcel and\nthe\trefund\\later")
-    assert searched(engine, "parcel refund") == [("s", 2)]
-    assert searched(engine, "refund\\later THE") == [("s", 2)]
-    assert searched(engine, "parcel refund,later") == [("s", 2)], "side by side, whatever stands between them"
-    assert searched(engine, "parcel-refund") == []
-
-
-def test_a_vacuum_does_not_put_the_search_out_of_step(tmp_path: Path) -> None:
-    settings = load_settings(data_dir=tmp_path)
-    migrate(settings)
-    engine = database.open_engine(settings)
-    for n in range(20):
-        write(engine, f"s{n}", f"word{n}")
-    with engine.begin() as tx:
-        tx.execute(delete(transcripts).where(transcripts.c.session_id.in_(f"s{n}" for n in range(0, 20, 2))))
-    with engine.connect() as connection:
-        raw = connection.connection.driver_connection
-        assert raw is not None
-        raw.execute("VACUUM")
-    assert [searched(engine, f"word{n}") for n in range(20)] == [
-        [] if n % 2 == 0 else [(f"s{n}", 0)] for n in range(20)
-    ]
-    assert_search_in_step(engine)
-    engine.dispose()
 
 
 def failure(engine: Engine, statement: str) -> SQLAlchemyError:
