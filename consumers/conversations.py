@@ -15,6 +15,8 @@ from schemas.chat import Turn
 PAGE = 50
 
 
+_PARTS = [column for column in transcripts.c if column.name != "words"]
+
 _texts = msgspec.json.Decoder(list[str])
 _speakers = msgspec.json.Decoder(list[tuple[str, str | None]])
 _calls = msgspec.json.Decoder(list[PlacedCall])
@@ -88,7 +90,7 @@ def snapshots(engine: Engine) -> Engine:
 
 def read(tx: Connection, session_id: str) -> Conversation | None:
     """None when there is no transcript of that session."""
-    found = _read(tx, select(transcripts).where(transcripts.c.session_id == clean_text(session_id)))
+    found = _read(tx, select(*_PARTS).where(transcripts.c.session_id == clean_text(session_id)))
     return found[0] if found else None
 
 
@@ -98,7 +100,7 @@ def count(tx: Connection, choice: Choice) -> int:
 
 def page(tx: Connection, choice: Choice, after: str | None, size: int = PAGE) -> list[Conversation]:
     """The next `size` after that session, ordered by session id: what is written meanwhile changes nobody's place."""
-    statement = select(transcripts).where(choice.clause())
+    statement = select(*_PARTS).where(choice.clause())
     if after is not None:
         statement = statement.where(transcripts.c.session_id > after)
     return _read(tx, statement.order_by(transcripts.c.session_id).limit(size))
@@ -113,7 +115,6 @@ def _conversation(row: Row[Any]) -> Conversation:
     said, speakers = _texts.decode(parts.pop("said")), _speakers.decode(parts.pop("speakers"))
     parts["turns"] = [Turn(role, text, sent) for text, (role, sent) in zip(said, speakers, strict=True)]
     parts["function_calls"] = _calls.decode(parts.pop("called"))
-    del parts["words"]
     return Conversation(**parts)
 
 

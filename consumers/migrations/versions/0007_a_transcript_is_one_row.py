@@ -121,7 +121,7 @@ def _row(turns: list[Any], calls: list[Any]) -> dict[str, str]:
 
 
 def _search_on_postgresql() -> None:
-    """Arrays and no tsvector: that holds at most 1 MiB, and PostgreSQL would spend most of its time on finding words."""
+    """Arrays and no tsvector: that holds at most 1 MiB, and to find the words would be most of PostgreSQL's work."""
     op.execute("CREATE INDEX ix_transcripts_words ON transcripts USING gin (string_to_array(words COLLATE \"C\", ' '))")
 
 
