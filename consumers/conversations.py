@@ -1,18 +1,25 @@
 """Transcripts read back whole: one, or all that are asked for, a page at a time. Printing is the command's."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, Table, and_, func, select, true
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, and_, func, select, true
 
 from consumers.database import clean_text, read_only
-from consumers.tables import transcript_function_calls, transcript_turns, transcripts
+from consumers.tables import transcripts
 from consumers.weaving import PlacedCall
 from schemas.chat import Turn
 
 # Transcripts in memory at once: each is some kilobytes, and may be some megabytes.
 PAGE = 50
+
+
+_PARTS = [column for column in transcripts.c if column.name != "words"]
+
+_texts = msgspec.json.Decoder(list[str])
+_speakers = msgspec.json.Decoder(list[tuple[str, str | None]])
+_calls = msgspec.json.Decoder(list[PlacedCall])
 
 
 class Conversation(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +90,7 @@ def snapshots(engine: Engine) -> Engine:
 
 def read(tx: Connection, session_id: str) -> Conversation | None:
     """None when there is no transcript of that session."""
-    found = _read(tx, select(transcripts).where(transcripts.c.session_id == clean_text(session_id)))
+    found = _read(tx, select(*_PARTS).where(transcripts.c.session_id == clean_text(session_id)))
     return found[0] if found else None
 
 
@@ -93,37 +100,22 @@ def count(tx: Connection, choice: Choice) -> int:
 
 def page(tx: Connection, choice: Choice, after: str | None, size: int = PAGE) -> list[Conversation]:
     """The next `size` after that session, ordered by session id: what is written meanwhile changes nobody's place."""
-    statement = select(transcripts).where(choice.clause())
+    statement = select(*_PARTS).where(choice.clause())
     if after is not None:
         statement = statement.where(transcripts.c.session_id > after)
     return _read(tx, statement.order_by(transcripts.c.session_id).limit(size))
 
 
 def _read(tx: Connection, statement: Select[Any]) -> list[Conversation]:
-    heads = [dict(row._mapping) for row in tx.execute(statement)]
-    sessions = [head["session_id"] for head in heads]
-    turns, calls = _by_session(tx, transcript_turns, sessions), _by_session(tx, transcript_function_calls, sessions)
-    return [
-        Conversation(
-            **{
-                **head,
-                "turns": [Turn(it.role, it.text, it.original_role) for it in turns.get(head["session_id"], ())],
-                "function_calls": [
-                    PlacedCall(it.name, it.params, it.result, it.turns_before)
-                    for it in calls.get(head["session_id"], ())
-                ],
-            }
-        )
-        for head in heads
-    ]
+    return [_conversation(row) for row in tx.execute(statement)]
 
 
-def _by_session(tx: Connection, table: Table, sessions: Sequence[str]) -> dict[str, list[Row[Any]]]:
-    found: dict[str, list[Row[Any]]] = {}
-    statement = select(table).where(table.c.session_id.in_(sessions)).order_by(*table.primary_key)
-    for row in tx.execute(statement):
-        found.setdefault(row.session_id, []).append(row)
-    return found
+def _conversation(row: Row[Any]) -> Conversation:
+    parts = dict(row._mapping)
+    said, speakers = _texts.decode(parts.pop("said")), _speakers.decode(parts.pop("speakers"))
+    parts["turns"] = [Turn(role, text, sent) for text, (role, sent) in zip(said, speakers, strict=True)]
+    parts["function_calls"] = _calls.decode(parts.pop("called"))
+    return Conversation(**parts)
 
 
 def _turns_before(call: PlacedCall) -> int:

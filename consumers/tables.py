@@ -25,6 +25,8 @@ metadata = MetaData(
     }
 )
 
+views = MetaData()  # made by migrations; no table is to be made of them
+
 # SQLite numbers rows by themselves only in a column of exactly this type.
 _Serial = BigInteger().with_variant(Integer, "sqlite")
 
@@ -129,7 +131,7 @@ call_log = Table(
 # A view: the log of calls, and what the other books have of each; null where they have nothing (yet).
 calls = Table(
     "calls",
-    MetaData(),  # made by a migration, as a view; no table is to be made of it
+    views,
     *(Column(column.name, column.type, primary_key=column.primary_key) for column in call_log.columns),
     Column("billed_micros", BigInteger),
     Column("transcript", Text),
@@ -206,6 +208,8 @@ plan_charges = Table(
     Index(None, "called_at"),
 )
 
+# One row a call, with all that was said in it and all functions that were called, as JSON: `said` is an array of texts,
+# `speakers` has the role and the original role of each, `called` is an array of objects. `words` is for the search.
 transcripts = Table(
     "transcripts",
     metadata,
@@ -223,16 +227,19 @@ transcripts = Table(
     Column("turns", Integer, nullable=False),
     Column("function_calls_state", Text, nullable=False),
     Column("function_calls", Integer, nullable=False),
+    Column("said", Text, nullable=False, server_default="[]"),
+    Column("speakers", Text, nullable=False, server_default="[]"),
+    Column("called", Text, nullable=False, server_default="[]"),
+    Column("words", Text, nullable=False, server_default=""),
+    Index(None, "received_at"),
     Index(None, "caller_id"),
     Index(None, "agent_id", "received_at"),
 )
 
-
-# Turns and function calls go with their transcript: by foreign keys on SQLite, by a trigger on PostgreSQL, where a
-# foreign key's check of each row would cost three times as much as the row.
+# Views: the turns and the function calls of `transcripts`, a row each.
 transcript_turns = Table(
     "transcript_turns",
-    metadata,
+    views,
     Column("session_id", Text, primary_key=True),
     Column("position", Integer, primary_key=True),
     Column("role", Text, nullable=False),
@@ -242,7 +249,7 @@ transcript_turns = Table(
 
 transcript_function_calls = Table(
     "transcript_function_calls",
-    metadata,
+    views,
     Column("session_id", Text, primary_key=True),
     Column("position", Integer, primary_key=True),
     Column("name", Text, nullable=False),

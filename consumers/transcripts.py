@@ -4,18 +4,18 @@ The transcript of a session follows from its revisions alone: in their order, ea
 A revision that says nothing of a part, or says it unreadably, takes nothing away.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Table, bindparam, delete, select
+from sqlalchemy import Connection, select
 
 from consumers import outbox, revisions
 from consumers.calls import EndedCall, derived_event_id, ended_call
 from consumers.database import clean_text
 from consumers.revisions import Revision
 from consumers.rows import among, insert_rows
-from consumers.tables import transcript_function_calls, transcript_turns, transcripts
+from consumers.tables import transcripts
 from consumers.weaving import PlacedCall, placed
 from schemas.caller import Caller
 from schemas.chat import Chat, FunctionCalls, State, Turn
@@ -24,6 +24,7 @@ from schemas.event import TRANSCRIBED, Record
 from schemas.function_calls import FunctionCall, Mention
 from schemas.status import CallStatus
 from schemas.topics import CALLS_ENDED, TRANSCRIPTS_READY, Topic
+from schemas.words import indexed_words
 
 # An hour of talk has some hundred turns. A body of 8 MiB may hold four million commas, which is no conversation: it is
 # kept as it came, and counts as unreadable.
@@ -65,8 +66,9 @@ class Transcript(msgspec.Struct, frozen=True):
 
 encoded = msgspec.msgpack.Encoder().encode
 _account = msgspec.msgpack.Decoder(Account)
+_as_json = msgspec.json.Encoder().encode
 
-_Row = dict[str, Any]
+_SAID = [column.name for column in transcripts.c if not column.primary_key]
 
 
 class Transcripts:
@@ -79,16 +81,25 @@ class Transcripts:
     def handle(self, tx: Connection, records: Sequence[Record]) -> None:
         """Raises `UnreadableEvent` for what is no ended call; whatever its chat is, is no reason."""
         seen: dict[str, list[Revision]] = {}
+        accounts: dict[bytes, Account] = {}
         for record in records:
             call = ended_call(record)
-            seen.setdefault(call.session_id, []).append(call.revision(encoded(account_of(call))))
+            account = account_of(call)
+            content = encoded(account)
+            accounts[content] = account
+            seen.setdefault(call.session_id, []).append(call.revision(content))
         changed = revisions.record(tx, self.name, seen)
-        stored = _stored(tx, changed)
-        fresh = {session_id: transcript_of(history) for session_id, history in sorted(changed.items())}
-        rows = {session_id: _rows(session_id, transcript) for session_id, transcript in fresh.items()}
-        due = {session_id: new for session_id, new in rows.items() if new != stored.get(session_id)}
-        _write(tx, due, stored)
-        outbox.post(tx, self.name, [_event(session_id, fresh[session_id]) for session_id in due])
+        # A session with one revision is new, or its body has come at another time: what is stored is something else.
+        stored = _stored(tx, [session_id for session_id, history in changed.items() if len(history) > 1])
+        rows, events = [], []
+        for session_id, history in sorted(changed.items()):
+            transcript = transcript_of(history, accounts)
+            row = _row(session_id, transcript)
+            if row != stored.get(session_id):
+                rows.append(row)
+                events.append(_event(session_id, transcript))
+        insert_rows(tx, transcripts, rows, replacing=_SAID)
+        outbox.post(tx, self.name, events)
 
 
 def account_of(call: EndedCall) -> Account:
@@ -115,11 +126,19 @@ def _chat(call: EndedCall) -> Chat:
         return Chat("unreadable")
     if len(chat.turns) > MAX_TURNS or len(chat.mentions) > MAX_TURNS:
         return Chat("unreadable")
+    if not chat.mentions and _is_clean(chat.turns):
+        return chat
     return Chat(
         chat.state,
         tuple(Turn(it.role, clean_text(it.text), _clean(it.original_role)) for it in chat.turns),
         tuple(Mention(it.position, _cleaned(it.call), it.is_result) for it in chat.mentions),
     )
+
+
+def _is_clean(turns: Sequence[Turn]) -> bool:
+    """Whether all texts are storable as they are, as most are: one look at all of them together."""
+    together = "".join([turn.text for turn in turns]) + "".join([turn.original_role or "" for turn in turns])
+    return clean_text(together) == together
 
 
 def _functions(call: EndedCall) -> FunctionCalls:
@@ -137,15 +156,23 @@ def _clean(text: str | None) -> str | None:
     return None if text is None else clean_text(text)
 
 
-def transcript_of(history: Sequence[Revision]) -> Transcript:
-    """The transcript that a session's revisions make together. `history` is not empty."""
-    account = _account.decode(history[0].content)
+def transcript_of(history: Sequence[Revision], accounts: Mapping[bytes, Account] | None = None) -> Transcript:
+    """The transcript that a session's revisions make together. `history` is not empty.
+
+    `accounts`: of contents that need not be decoded, because they have just been encoded.
+    """
+    known = accounts or {}
+    account = _account_in(history[0].content, known)
     changed_at = 1
     for position, revision in enumerate(history[1:], 2):
-        together = _together(account, _account.decode(revision.content))
+        together = _together(account, _account_in(revision.content, known))
         if together != account:
             account, changed_at = together, position
     return Transcript(account, history[:changed_at], placed(account.chat, account.functions.calls))
+
+
+def _account_in(content: bytes, known: Mapping[bytes, Account]) -> Account:
+    return known.get(content) or _account.decode(content)
 
 
 def _together(before: Account, after: Account) -> Account:
@@ -164,17 +191,10 @@ def _together(before: Account, after: Account) -> Account:
     )
 
 
-class _Rows(msgspec.Struct, frozen=True):
-    """A transcript as it lies in the tables."""
-
-    head: _Row
-    turns: list[_Row]
-    functions: list[_Row]
-
-
-def _rows(session_id: str, transcript: Transcript) -> _Rows:
-    account, source = transcript.account, transcript.source
-    head = {
+def _row(session_id: str, transcript: Transcript) -> dict[str, Any]:
+    account, source, turns = transcript.account, transcript.source, transcript.account.chat.turns
+    texts = [turn.text for turn in turns]
+    return {
         "session_id": session_id,
         "event_id": source.event_id,
         "received_at": source.received_at,
@@ -186,16 +206,14 @@ def _rows(session_id: str, transcript: Transcript) -> _Rows:
         "duration_ms": account.duration_ms,
         "chat_state": account.chat.state,
         "original_chat": account.original_chat,
-        "turns": len(account.chat.turns),
+        "turns": len(turns),
         "function_calls_state": account.functions.state,
         "function_calls": len(transcript.calls),
+        "said": _as_json(texts).decode(),
+        "speakers": _as_json([(turn.role, turn.original_role) for turn in turns]).decode(),
+        "called": _as_json(transcript.calls).decode(),
+        "words": indexed_words(texts),
     }
-    return _Rows(head, list(_numbered(session_id, account.chat.turns)), list(_numbered(session_id, transcript.calls)))
-
-
-def _numbered(session_id: str, items: Iterable[msgspec.Struct]) -> Iterator[_Row]:
-    for position, item in enumerate(items):
-        yield {"session_id": session_id, "position": position, **msgspec.structs.asdict(item)}
 
 
 def correction(session_id: str, history: Sequence[Revision], replay: str) -> outbox.OutboxEvent:
@@ -227,30 +245,9 @@ def _event(session_id: str, transcript: Transcript, replay: str = "") -> outbox.
     )
 
 
-def _stored(tx: Connection, session_ids: Iterable[str]) -> dict[str, _Rows]:
+def _stored(tx: Connection, session_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
     """The transcripts that are there, by session."""
-    found = {row["session_id"]: _Rows(row, [], []) for row in _select(tx, transcripts, session_ids)}
-    for row in _select(tx, transcript_turns, found):
-        found[row["session_id"]].turns.append(row)
-    for row in _select(tx, transcript_function_calls, found):
-        found[row["session_id"]].functions.append(row)
-    return found
-
-
-def _select(tx: Connection, table: Table, session_ids: Iterable[str]) -> Iterator[_Row]:
-    statement = select(table).where(among(tx, table.c.session_id, session_ids)).order_by(*table.primary_key)
-    for row in tx.execute(statement).mappings():
-        yield dict(row)
-
-
-def _write(tx: Connection, due: dict[str, _Rows], stored: dict[str, _Rows]) -> None:
-    """Whole transcripts: an old one goes first, turns before the row that they belong to."""
-    if replaced := [{"gone": session_id} for session_id in due if session_id in stored]:
-        for table in (transcript_turns, transcript_function_calls, transcripts):
-            tx.execute(delete(table).where(table.c.session_id == bindparam("gone")), replaced)
-    for table, rows in (
-        (transcripts, [it.head for it in due.values()]),
-        (transcript_turns, [turn for it in due.values() for turn in it.turns]),
-        (transcript_function_calls, [call for it in due.values() for call in it.functions]),
-    ):
-        insert_rows(tx, table, rows)
+    if not session_ids:
+        return {}
+    found = tx.execute(select(transcripts).where(among(tx, transcripts.c.session_id, session_ids)))
+    return {row.session_id: dict(row._mapping) for row in found}

@@ -8,7 +8,7 @@ from schemas.chat import Chat
 from schemas.function_calls import UNNAMED, FunctionCall, Mention
 
 
-class PlacedCall(msgspec.Struct, frozen=True):
+class PlacedCall(msgspec.Struct, frozen=True, gc=False):
     """`turns_before`: how many turns of the chat come before the call; None where nothing tells."""
 
     name: str

@@ -43,7 +43,7 @@ ROLES = {
 }
 
 
-class Turn(msgspec.Struct, frozen=True):
+class Turn(msgspec.Struct, frozen=True, gc=False):
     """One turn. `role` is user, agent, system, tool or other; `original_role` is what was sent."""
 
     role: str
@@ -67,8 +67,34 @@ class FunctionCalls(msgspec.Struct, frozen=True):
     calls: tuple[FunctionCall, ...] = ()
 
 
+class _Said(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """A turn as nearly all are sent."""
+
+    role: str
+    content: str
+
+
+_plain_chat = msgspec.json.Decoder(list[_Said])
+_text_or_plain_chat = msgspec.json.Decoder(str | list[_Said])
+
+
 def chat_of(raw: msgspec.Raw = NULL) -> Chat:
     """A JSON string of a list, a list, null, an empty string, or something broken. Never raises."""
+    return _plain(raw) or _any_chat(raw)
+
+
+def _plain(raw: msgspec.Raw) -> Chat | None:
+    """Of a chat in which each turn is a role and a text, and no tool speaks: most are, and this takes a third."""
+    try:
+        sent = _text_or_plain_chat.decode(raw)
+        items = _plain_chat.decode(sent) if isinstance(sent, str) else sent
+    except (*UNREADABLE, UnicodeEncodeError):
+        return None
+    turns = tuple([Turn(ROLES.get(it.role) or _role(it.role), it.content, it.role) for it in items])
+    return None if any(turn.role == "tool" for turn in turns) else Chat("ok", turns)
+
+
+def _any_chat(raw: msgspec.Raw) -> Chat:
     state, items = _list_of(raw)
     if state != "ok":
         return Chat(state)
@@ -140,9 +166,12 @@ def _turn(item: Any) -> Turn:
         return Turn("other", _text(item))
     sent = item.get("role")
     original = sent if isinstance(sent, str) else None
-    role = ROLES.get((original or "").strip().lower(), "other")
     content = item.get("content")
-    return Turn(role, _text(item.get("text") if content is None else content), original)
+    return Turn(_role(original or ""), _text(item.get("text") if content is None else content), original)
+
+
+def _role(sent: str) -> str:
+    return ROLES.get(sent.strip().lower(), "other")
 
 
 def _text(content: Any) -> str:

@@ -19,7 +19,7 @@ _IDS = ("tool_call_id", "tool_use_id", "call_id", "id")
 _PARAMS = ("params", "arguments", "input")
 
 
-class FunctionCall(msgspec.Struct, frozen=True):
+class FunctionCall(msgspec.Struct, frozen=True, gc=False):
     """An external function that the agent invoked; `params` and `result` as JSON text, None when not sent.
 
     `id` is the one by which a turn of the chat may name it.

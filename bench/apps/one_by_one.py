@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import msgspec
 import psycopg
 import uvloop
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -18,6 +19,7 @@ from consumers.bills import bill_of
 from consumers.calls import EndedCall, ended_call
 from consumers.transcripts import account_of
 from runtime.kafka import record_of
+from schemas.words import indexed_words
 
 Write = Callable[[psycopg.AsyncCursor, EndedCall], Coroutine[Any, Any, None]]
 
@@ -26,18 +28,17 @@ ENTRY = (
     " received_at) VALUES (%s, %s, %s, %s, 'charge', %s, %s, %s, %s)"
     " ON CONFLICT (session_id, event_id, type, provider) DO UPDATE SET amount_micros = excluded.amount_micros"
 )
-HEAD = (
+TRANSCRIPT = (
     "INSERT INTO transcripts (session_id, event_id, received_at, agent_id, caller_id, status, original_status,"
-    " started_at, duration_ms, chat_state, turns, function_calls_state, function_calls)"
-    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+    " started_at, duration_ms, chat_state, turns, function_calls_state, function_calls, said, speakers, called, words)"
+    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
     " ON CONFLICT (session_id) DO UPDATE SET event_id = excluded.event_id, received_at = excluded.received_at,"
     " status = excluded.status, duration_ms = excluded.duration_ms, chat_state = excluded.chat_state,"
-    " turns = excluded.turns, function_calls = excluded.function_calls"
+    " turns = excluded.turns, function_calls = excluded.function_calls, said = excluded.said,"
+    " speakers = excluded.speakers, called = excluded.called, words = excluded.words"
 )
-TURN = "INSERT INTO transcript_turns (session_id, position, role, text, original_role) VALUES (%s, %s, %s, %s, %s)"
-FUNCTION = (
-    "INSERT INTO transcript_function_calls (session_id, position, name, params, result) VALUES (%s, %s, %s, %s, %s)"
-)
+
+as_json = msgspec.json.Encoder().encode
 
 
 async def write_bill(cursor: psycopg.AsyncCursor, call: EndedCall) -> None:
@@ -50,19 +51,15 @@ async def write_bill(cursor: psycopg.AsyncCursor, call: EndedCall) -> None:
 
 async def write_transcript(cursor: psycopg.AsyncCursor, call: EndedCall) -> None:
     account = account_of(call)
-    session, turns, functions = call.session_id, account.chat.turns, account.functions.calls
-    about = session, call.event_id, call.received_at, call.agent_id, call.caller.id, account.status.value
+    turns, functions = account.chat.turns, account.functions.calls
+    about = call.session_id, call.event_id, call.received_at, call.agent_id, call.caller.id, account.status.value
     when = account.status.original, account.started_at, account.duration_ms
-    said = account.chat.state, len(turns), account.functions.state, len(functions)
-    await cursor.execute(HEAD, (*about, *when, *said))
-    await cursor.execute("DELETE FROM transcript_turns WHERE session_id = %s", (session,))
-    await cursor.execute("DELETE FROM transcript_function_calls WHERE session_id = %s", (session,))
-    if turns:
-        rows = [(session, place, it.role, it.text, it.original_role) for place, it in enumerate(turns)]
-        await cursor.executemany(TURN, rows)
-    if functions:
-        calls = [(session, place, it.name, it.params, it.result) for place, it in enumerate(functions)]
-        await cursor.executemany(FUNCTION, calls)
+    states = account.chat.state, len(turns), account.functions.state, len(functions)
+    texts = [turn.text for turn in turns]
+    said, words = as_json(texts).decode(), indexed_words(texts)
+    speakers = as_json([(turn.role, turn.original_role) for turn in turns]).decode()
+    called = as_json([{"name": it.name, "params": it.params, "result": it.result} for it in functions]).decode()
+    await cursor.execute(TRANSCRIPT, (*about, *when, *states, said, speakers, called, words))
 
 
 async def consume(write: Write) -> None:

@@ -16,8 +16,6 @@ from consumers.tables import (
     recordings,
     revisions,
     sessions,
-    transcript_function_calls,
-    transcript_turns,
     transcripts,
 )
 from schemas.topics import CALLS_ENDED, Topic
@@ -81,10 +79,7 @@ BOOKS: Mapping[str, Books] = {
         ),
         shared=(plan_terms,),
     ),
-    "transcripts": Books(
-        (CALLS_ENDED,),
-        (*_KNOWN, Book(transcripts), Book(transcript_turns), Book(transcript_function_calls)),
-    ),
+    "transcripts": Books((CALLS_ENDED,), (*_KNOWN, Book(transcripts))),
     # What has become of the work is not the log's to say: a sound is fetched once.
     "recordings": Books(
         (CALLS_ENDED,),

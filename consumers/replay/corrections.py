@@ -21,7 +21,7 @@ _SESSIONS_A_LOOK = 500
 # log of calls says nothing to others: they have none.
 _TOLD = {
     "billing": ("billing_entries",),
-    "transcripts": ("transcripts", "transcript_turns", "transcript_function_calls"),
+    "transcripts": ("transcripts",),
 }
 
 

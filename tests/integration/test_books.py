@@ -227,7 +227,13 @@ def test_a_call_is_one_bill_and_one_transcript(engine: Engine) -> None:
             ("s", id_, "tts", "elevenlabs", "charge", 30_000, "-agent", "c0ffee", at),
         ],
         "transcripts": [
-            ("s", id_, at, "-agent", "c0ffee", *("user-ended",) * 2, started, 31_250, "ok", None, 2, "ok", 1),
+            (
+                *("s", id_, at, "-agent", "c0ffee", *("user-ended",) * 2, started, 31_250, "ok", None, 2, "ok", 1),
+                '["Is it open?","Until nine."]',
+                '[["user","user"],["agent","assistant"]]',
+                '[{"name":"hours","params":"{\\"day\\":\\"monday\\"}","result":null,"turns_before":null}]',
+                "is it open until nine",
+            ),
         ],
         "transcript_turns": [("s", 0, "user", "user", "Is it open?"), ("s", 1, "agent", "assistant", "Until nine.")],
         "transcript_function_calls": [("s", 0, "hours", '{"day":"monday"}', None, None)],

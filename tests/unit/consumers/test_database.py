@@ -10,34 +10,21 @@ import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Engine, delete, insert, select, text
+from sqlalchemy import Engine, insert, select, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from consumers import database
 from consumers.database import clean_text, migrate, upsert
 from consumers.outage import is_unavailable
-from consumers.tables import metadata, positions, sessions, transcript_turns, transcripts
+from consumers.tables import metadata, positions, sessions
 from runtime.settings import SettingsError, load_settings
-
-TRANSCRIPT = {
-    "event_id": "e",
-    "received_at": 1,
-    "caller_id": "c",
-    "chat_state": "ok",
-    "turns": 1,
-    "function_calls_state": "none",
-    "function_calls": 0,
-}
 
 
 def test_the_migrations_make_the_tables_that_the_code_expects(engine: Engine) -> None:
     def is_ours(name: str | None, kind: str, _parents: object) -> bool:
         searching = kind == "table" and (name or "").startswith("transcript_search")
-        searching |= kind in ("column", "index") and name in ("search", "ix_transcript_turns_search")
-        kept = kind == "foreign_key_constraint" and on_sqlite and (name or "").endswith("_transcripts")
-        return not searching and not kept
-
-    on_sqlite = engine.dialect.name == "sqlite"
+        searching |= kind == "index" and name == "ix_transcripts_words"
+        return not searching
 
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "include_name": is_ours})
@@ -129,69 +116,6 @@ def test_clean_text_can_be_stored(engine: Engine) -> None:
         tx.execute(insert(sessions).values(consumer="c", session_id=clean_text(dirty)))
     with engine.connect() as tx:
         assert tx.execute(select(sessions.c.session_id)).scalar_one() == clean_text(dirty)
-
-
-def searched(engine: Engine, word: str) -> list[tuple[str, int]]:
-    with engine.connect() as tx:
-        if engine.dialect.name == "sqlite":
-            join = (
-                "SELECT session_id, position FROM transcript_search s JOIN transcript_turns t ON t.rowid = s.rowid"
-                " WHERE transcript_search MATCH :word ORDER BY 1, 2"
-            )
-        else:
-            join = (
-                "SELECT session_id, position FROM transcript_turns"
-                " WHERE search @@ plainto_tsquery('simple', :word) ORDER BY 1, 2"
-            )
-        return [(session, position) for session, position in tx.execute(text(join), {"word": word})]
-
-
-def write(engine: Engine, session: str, *texts: str) -> None:
-    turns = [{"session_id": session, "position": n, "role": "user", "text": it} for n, it in enumerate(texts)]
-    with engine.begin() as tx:
-        upsert(tx, transcripts, [{"session_id": session, **TRANSCRIPT}])
-        upsert(tx, transcript_turns, turns)
-
-
-def test_the_search_is_in_step_with_the_turns(engine: Engine) -> None:
-    write(engine, "s", "Grüße aus Köln", "the running invoice")
-    write(engine, "t", "another invoice")
-    assert searched(engine, "invoice") == [("s", 1), ("t", 0)]
-    assert searched(engine, "KÖLN") == [("s", 0)]
-    assert searched(engine, "run") == [], "words as they are: no language is assumed"
-
-    write(engine, "s", "Grüße aus Bonn")
-    assert searched(engine, "köln") == []
-    assert searched(engine, "bonn") == [("s", 0)]
-
-    with engine.begin() as tx:
-        tx.execute(delete(transcripts).where(transcripts.c.session_id == "s"))
-    assert searched(engine, "bonn") == []
-    assert searched(engine, "invoice") == [("t", 0)]
-
-
-def test_a_turn_of_any_length_can_be_stored_and_is_searched_at_its_beginning(engine: Engine) -> None:
-    words = " ".join(f"{n:x}-{chr(0x4E00 + n % 20_000)}" for n in range(200_000))
-    write(engine, "s", "needle " + words)
-    assert searched(engine, "needle") == [("s", 0)]
-
-
-def test_a_vacuum_does_not_put_the_search_out_of_step(tmp_path: Path) -> None:
-    settings = load_settings(data_dir=tmp_path)
-    migrate(settings)
-    engine = database.open_engine(settings)
-    for n in range(20):
-        write(engine, f"s{n}", f"word{n}")
-    with engine.begin() as tx:
-        tx.execute(delete(transcripts).where(transcripts.c.session_id.in_(f"s{n}" for n in range(0, 20, 2))))
-    with engine.connect() as connection:
-        raw = connection.connection.driver_connection
-        assert raw is not None
-        raw.execute("VACUUM")
-    assert [searched(engine, f"word{n}") for n in range(20)] == [
-        [] if n % 2 == 0 else [(f"s{n}", 0)] for n in range(20)
-    ]
-    engine.dispose()
 
 
 def failure(engine: Engine, statement: str) -> SQLAlchemyError:

@@ -238,3 +238,23 @@ def test_how_deep_a_chat_lies_in_itself_is_a_matter_of_its_lists_and_objects(inn
     levels = MAX_DEPTH - innermost.count("{") + (innermost == "")  # what is empty has nothing a level below
     assert chat_of(msgspec.Raw(("[" * levels + innermost + "]" * levels).encode())).state == "ok"
     assert chat_of(msgspec.Raw(("[" * (levels + 1) + innermost + "]" * (levels + 1)).encode())).state == "unreadable"
+
+
+_ITEMS = st.one_of(
+    st.fixed_dictionaries(
+        {"role": st.sampled_from(["user", " User", "assistant", "tool", "captain", ""]), "content": st.text(max_size=3)}
+    ),
+    st.sampled_from([{}, "said", 1, None, {"role": "user"}, {"role": 1, "content": "a"}, {"role": "user", "n": 1}]),
+)
+
+
+@given(st.lists(_ITEMS, max_size=3), st.booleans(), st.integers(0, 3))
+def test_the_short_way_of_a_plain_chat_leads_to_the_same(items: list[object], as_text: bool, cut: int) -> None:
+    """A member that nobody knows is no reason to go the long way for anything but time."""
+    sent = json.dumps(items)
+    sent = sent[: len(sent) - cut]
+    of_any = [{**it, "unknown": 1} if isinstance(it, dict) else it for it in items]
+    long_way = json.dumps(of_any)
+    long_way = long_way[: len(long_way) - cut]
+    chats = [chat_of(raw(it) if as_text else msgspec.Raw(it.encode())) for it in (sent, long_way)]
+    assert chats[0] == chats[1]

@@ -7,19 +7,22 @@ from typing import Any
 
 from sqlalchemy import Engine, insert, make_url
 
-from cli.simulator.call import Call, CallBooks
+from cli.simulator.call import Call, CallBooks, FunctionCall
 from cli.simulator.plan import Plan
 from cli.simulator.sound import wav
-from consumers.database import engine_of
+from consumers.database import engine_of, migrate
 from consumers.tables import (
     billing_entries,
     call_log,
-    metadata,
     recordings,
-    transcript_function_calls,
-    transcript_turns,
     transcripts,
 )
+from runtime.settings import load_settings
+
+
+def _called(call: FunctionCall) -> dict[str, str | None]:
+    params = None if call.params is None else json.dumps(call.params)
+    return {"name": call.name, "params": params, "result": None if call.result is None else json.dumps(call.result)}
 
 
 class FilledBooks:
@@ -29,7 +32,7 @@ class FilledBooks:
         self.folder = folder / "recordings"
         self.url = f"sqlite:///{folder / 'ringlog.db'}"
         self.engine: Engine = engine_of(make_url(self.url))
-        metadata.create_all(self.engine)
+        migrate(load_settings(database_url=self.url))
         for call in plan:
             if call.books is not None:
                 self._write(call, call.books)
@@ -70,27 +73,14 @@ class FilledBooks:
             "turns": len(books.turns),
             "function_calls_state": "ok",
             "function_calls": len(books.function_calls),
+            "said": json.dumps([text for _, text in books.turns]),
+            "speakers": json.dumps([(role, role) for role, _ in books.turns]),
+            "called": json.dumps([_called(it) for it in books.function_calls]),
         }
-        turns = [
-            {"session_id": books.session_id, "position": position, "role": role, "text": text}
-            for position, (role, text) in enumerate(books.turns)
-        ]
-        functions = [
-            {
-                "session_id": books.session_id,
-                "position": position,
-                "name": it.name,
-                "params": None if it.params is None else json.dumps(it.params),
-                "result": None if it.result is None else json.dumps(it.result),
-            }
-            for position, it in enumerate(books.function_calls)
-        ]
         with self.engine.begin() as tx:
             for table, rows in (
                 (billing_entries, entries),
                 (transcripts, [transcript]),
-                (transcript_turns, turns),
-                (transcript_function_calls, functions),
                 (recordings, self._stored(books, about)),
             ):
                 if rows:

@@ -1,5 +1,7 @@
 """What is wrong in the books is found, in a real database that was filled by hand and then spoiled."""
 
+import json
+
 import pytest
 from sqlalchemy import delete, insert, select, update
 
@@ -13,8 +15,6 @@ from consumers.tables import (
     billing_entries,
     call_log,
     recordings,
-    transcript_function_calls,
-    transcript_turns,
     transcripts,
 )
 from tests.unit.cli.simulator.filled_books import FilledBooks
@@ -137,11 +137,18 @@ def test_an_announcement_may_be_missing_where_a_service_was_away_and_must_not_be
 
 def test_a_missing_turn_a_changed_turn_and_a_lost_result_are_found(filled: FilledBooks, plan: Plan) -> None:
     call = paid(plan)
-    turn, function = (table.c.session_id == call.session_id for table in (transcript_turns, transcript_function_calls))
-    filled.run(update(transcript_turns).where(turn, transcript_turns.c.position == 0).values(text="else"))
-    filled.run(update(transcript_function_calls).where(function).values(result='"nobody said that"'))
+    assert call.books is not None
+    texts, roles = (list(some) for some in zip(*((text, role) for role, text in call.books.turns), strict=True))
+
+    def tell(texts: list[str], **others: str) -> None:
+        speakers = json.dumps([[role, role] for role in roles[-len(texts) :]])
+        new = {"said": json.dumps(texts), "speakers": speakers, **others}
+        filled.run(update(transcripts).where(transcripts.c.session_id == call.session_id).values(new))
+
+    called = [{"name": it.name, "result": '"nobody said that"'} for it in call.books.function_calls]
+    tell(["else", *texts[1:]], called=json.dumps(called))
     assert {it.what for it in compared(filled, plan)} >= {"turns 0", "function_calls 0"}
-    filled.run(delete(transcript_turns).where(turn, transcript_turns.c.position == 0))
+    tell(texts[1:])
     assert "turns" in {it.what for it in compared(filled, plan)}
 
 

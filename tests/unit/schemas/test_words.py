@@ -1,0 +1,61 @@
+"""Words as they are searched for: the same in the index, in a turn and in what is asked."""
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.words import INDEXED_CHARACTERS, folded, indexed_words, words_of
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Is it open on Monday?", ["is", "it", "open", "on", "monday"]),
+        ("me@example.com, a_b c-d 9:30", ["me", "example", "com", "a", "b", "c", "d", "9", "30"]),
+        ("don't \\n <b>no</b>\ttwo\nlines", ["don", "t", "n", "b", "no", "b", "two", "lines"]),
+        ("Grüße aus KÖLN_Süd", ["grüsse", "aus", "köln", "süd"]),
+        ("हिन्दी में बात", ["हिन्दी", "में", "बात"]),
+        ("漢字とかな。です", ["漢字とかな", "です"]),
+        ("a\0b\ufffdc", ["a", "b", "c"]),
+        ("?! -- \u2013 \U0001f600", []),
+        ("", []),
+    ],
+)
+def test_words_are_runs_of_letters_and_digits_in_any_language(text: str, words: list[str]) -> None:
+    assert words_of(text) == words
+
+
+def test_case_and_the_encoding_of_an_accent_do_not_matter_and_the_accent_does() -> None:
+    assert words_of("ÄRGER") == words_of("a\u0308rger") == ["ärger"]
+    assert words_of("Straße") == words_of("STRASSE")
+    assert words_of("ärger") != words_of("arger")
+
+
+def test_the_index_has_each_word_once_in_the_order_in_which_it_was_first_said() -> None:
+    assert indexed_words(["So, so", "no", "SO no more"]) == "so no more"
+    assert indexed_words([]) == indexed_words(["", "?"]) == ""
+
+
+def test_no_word_reaches_from_one_turn_into_the_next() -> None:
+    assert indexed_words(["ab", "cd", "e\u0301", "\u0301f"]) == indexed_words(["ab cd é", "\u0301f"])
+    assert indexed_words(["a", "b"]) == "a b"
+
+
+def test_a_long_word_is_indexed_by_its_beginning() -> None:
+    assert indexed_words(["x" * 1000 + " y"]) == "x" * INDEXED_CHARACTERS + " y"
+
+
+@given(st.lists(st.text(), max_size=4))
+def test_the_index_has_the_words_of_each_turn_and_no_others(texts: list[str]) -> None:
+    """Whatever the other turns are: the search looks at no turn of a call whose words the index doesn't have."""
+    words = [word[:INDEXED_CHARACTERS] for text in texts for word in words_of(text)]
+    assert indexed_words(texts).split(" ") == (list(dict.fromkeys(words)) or [""])
+
+
+@given(st.text())
+def test_words_lie_in_the_folded_text_and_folding_again_changes_none(text: str) -> None:
+    assert all(word in folded(text) for word in words_of(text))
+    assert words_of(folded(text)) == words_of(text)
+    assert words_of(unicodedata.normalize("NFD", text)) == words_of(text)
