@@ -1,6 +1,8 @@
 """Derived events: written with the effects that they tell of, published after the commit."""
 
 import asyncio
+import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +27,9 @@ MAX_VALUE_BYTES = MAX_MESSAGE_BYTES - 128 * 1024
 
 BATCH_EVENTS = 500
 IDLE_S = 1.0  # between looks when nobody says that there is something
+COUNT_EVERY_S = 1.0  # while more waits than a batch has: to count it is work for the database
+
+_LOCK = text("SELECT pg_try_advisory_xact_lock(hashtext('ringlog outbox'), hashtext(:consumer))")
 
 
 class OutboxEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +80,9 @@ class OutboxRelay:
         self._engine = engine
         self._publisher = publisher
         self._posted = asyncio.Event()
+        self._counted_at = 0.0
+        columns = [column for column in outbox.c if column is not outbox.c.consumer]
+        self._next = select(*columns).where(outbox.c.consumer == consumer).order_by(outbox.c.id).limit(BATCH_EVENTS)
         self._log = logger("consumers.outbox").bind(consumer=consumer)
 
     def wake(self) -> None:
@@ -104,19 +112,19 @@ class OutboxRelay:
 
     async def relay(self) -> tuple[int, BaseException | None]:
         """One batch: how many events it had, and the first failure of publishing, if any."""
-        tx = await in_thread(self._engine.connect)
+        tx, rows = await in_thread(self._claim)
         try:
-            rows = await in_thread(self._claim, tx)
             if not rows:
                 return 0, None
             outcomes = await self._publisher.publish([self._message(row) for row in rows])
             published = [row for row, failure in zip(rows, outcomes, strict=True) if failure is None]
             await in_thread(self._delete, tx, [row.id for row in published])
-            for row in published:
-                EVENTS_PUBLISHED.labels(row.topic).inc()
+            for topic, events in Counter(row.topic for row in published).items():
+                EVENTS_PUBLISHED.labels(topic).inc(events)
             return len(rows), next(filter(None, outcomes), None)
         finally:
-            await in_thread(tx.close)
+            if not tx.closed:
+                await in_thread(tx.close)
 
     async def _idle(self, stop: asyncio.Event) -> None:
         waits = [asyncio.ensure_future(event.wait()) for event in (self._posted, stop)]
@@ -124,29 +132,42 @@ class OutboxRelay:
         for wait in waits:
             wait.cancel()
 
-    def _claim(self, tx: Connection) -> Sequence[Row[Any]]:
-        """The next events; on PostgreSQL with the lock, which the transaction holds until they are deleted."""
+    def _claim(self) -> tuple[Connection, Sequence[Row[Any]]]:
+        """The next events, and the transaction in which they are to be deleted."""
+        tx = self._engine.connect()
+        try:
+            return tx, self._next_rows(tx)
+        except BaseException:
+            tx.close()
+            raise
+
+    def _next_rows(self, tx: Connection) -> Sequence[Row[Any]]:
+        """On PostgreSQL with the lock, which the transaction holds until they are deleted."""
         locks = tx.dialect.name == "postgresql"
-        if locks:
-            mine = text("SELECT pg_try_advisory_xact_lock(hashtext('ringlog outbox'), hashtext(:consumer))")
-            if not tx.execute(mine, {"consumer": self._consumer}).scalar():
-                return []
-        of_mine = outbox.c.consumer == self._consumer
-        rows = tx.execute(select(outbox).where(of_mine).order_by(outbox.c.id).limit(BATCH_EVENTS)).all()
-        OUTBOX_WAITING.labels(self._consumer).set(_waiting(tx, self._consumer) if rows else 0)
+        if locks and not tx.execute(_LOCK, {"consumer": self._consumer}).scalar():
+            return []
+        rows = tx.execute(self._next).all()
+        self._tell_waiting(tx, len(rows))
         if not locks:
             tx.commit()  # SQLite has one write lock for all, and Kafka may take its time
         return rows
+
+    def _tell_waiting(self, tx: Connection, found: int) -> None:
+        """What does not fill a batch is all there is."""
+        if found == BATCH_EVENTS:
+            if time.monotonic() - self._counted_at < COUNT_EVERY_S:
+                return
+            self._counted_at = time.monotonic()
+            found = _waiting(tx, self._consumer)
+        OUTBOX_WAITING.labels(self._consumer).set(found)
 
     def _delete(self, tx: Connection, ids: Sequence[int]) -> None:
         if ids:
             tx.execute(delete(outbox).where(among(tx, outbox.c.id, ids)))
         tx.commit()
+        tx.close()
 
-    def _message(self, row: Row[Any]) -> Message:
-        return Message(
-            topic=self._prefix + row.topic,
-            key=row.caller_id.encode(),
-            value=row.value,
-            headers=headers_of(row.event_type, row.event_id, row.time, row.session_id),
-        )
+    def _message(self, row: Sequence[Any]) -> Message:
+        _, topic, caller_id, event_type, event_id, time_us, session_id, value = row
+        headers = headers_of(event_type, event_id, time_us, session_id)
+        return Message(topic=self._prefix + topic, key=caller_id.encode(), value=value, headers=headers)

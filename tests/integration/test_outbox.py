@@ -8,10 +8,12 @@ from aiokafka import TopicPartition
 from sqlalchemy import Engine, select
 
 from consumers import database
-from consumers.outbox import OutboxEvent, OutboxRelay, post
+from consumers import outbox as outbox_relay
+from consumers.outbox import BATCH_EVENTS, OutboxEvent, OutboxRelay, post
 from consumers.publisher import Publisher
 from consumers.tables import outbox
 from runtime.kafka import make_consumer, start_within
+from runtime.metrics import OUTBOX_WAITING
 from runtime.settings import Settings
 from schemas.event import CHARGED
 from schemas.partition import partition_of
@@ -103,6 +105,42 @@ async def test_what_was_published_and_not_deleted_goes_out_again(migrated: Setti
     await publisher.stop()
     engine.dispose()
     assert await published(migrated) == [0, 1, 2, 0, 1, 2]
+
+
+async def test_what_commits_later_under_an_earlier_number_is_published_and_not_only_deleted(
+    settings: Settings, topics: tuple[str, ...], new_database: Callable[[], str]
+) -> None:
+    own = settings.model_copy(update={"database_url": new_database()})
+    database.migrate(own)
+    engine, publisher = database.open_engine(own), Publisher(own)
+    relay = OutboxRelay(own, "billing", engine, publisher)
+    with engine.connect() as slow:
+        post(slow, "billing", [event("0")])
+        post_many(engine, range(1, 3))
+        post(slow, "billing", [event("3")])
+        post_many(engine, range(4, 5))
+        assert await relay.relay() == (3, None)
+        slow.commit()
+    assert await relay.relay() == (2, None)
+    assert waiting(engine) == 0
+    await publisher.stop()
+    engine.dispose()
+    assert await published(own) == [1, 2, 4, 0, 3]
+
+
+async def test_it_tells_how_many_wait(migrated: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def told() -> float:
+        return OUTBOX_WAITING.labels("billing")._value.get()
+
+    engine, publisher = database.open_engine(migrated), Publisher(migrated)
+    post_many(engine, range(2 * BATCH_EVENTS + 3))
+    relay = OutboxRelay(migrated, "billing", engine, publisher)
+    seen = [(await relay.relay(), told())[1]]
+    monkeypatch.setattr(outbox_relay, "COUNT_EVERY_S", 0.0)
+    seen += [(await relay.relay(), told())[1] for _ in range(3)]
+    assert seen == [2 * BATCH_EVENTS + 3, BATCH_EVENTS + 3, 3, 0]
+    await publisher.stop()
+    engine.dispose()
 
 
 async def test_without_kafka_everything_stays(migrated: Settings) -> None:
