@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, delete, select
 
-from consumers.revisions import Revision, every, of_session, record
+from consumers.revisions import Recorded, Revision, every, of_session, record
+from consumers.revisions import recorded as recorded_in
 from consumers.tables import revisions, sessions
 
 Seen = Mapping[str, Sequence[Revision]]
@@ -26,6 +27,15 @@ def recorded(engine: Engine, seen: Seen, consumer: str = "billing") -> dict[str,
 def test_all_revisions_of_a_changed_session_come_back_in_order(engine: Engine) -> None:
     assert recorded(engine, {"s": [B]}) == {"s": [B]}
     assert recorded(engine, {"s": [A], "t": [B, A]}) == {"s": [A, B], "t": [A, B]}
+
+
+def test_it_tells_of_which_sessions_something_was_known(engine: Engine) -> None:
+    with engine.begin() as tx:
+        assert recorded_in(tx, "billing", {"s": [A], "t": [A]}) == Recorded({"s": [A], "t": [A]}, set())
+        assert recorded_in(tx, "billing", {"s": [A, B], "t": [A], "u": [A]}) == Recorded({"s": [A, B], "u": [A]}, {"s"})
+    with engine.begin() as tx:
+        assert recorded_in(tx, "transcripts", {"s": [A]}).known == set(), "by this consumer"
+        assert recorded_in(tx, "billing", {"t": [Revision("a", 0, b"A")]}).known == {"t"}, "by an earlier time alone"
 
 
 def test_what_was_seen_before_changes_nothing(engine: Engine) -> None:
@@ -94,6 +104,26 @@ def test_order_and_batches_do_not_matter(
     other = list(deliveries)
     shuffled.shuffle(other)
     assert fold(other, cuts) == expected
+
+
+def test_what_another_is_about_to_record_is_known_once_it_has(engine: Engine) -> None:
+    """Who waited for it looks at what is there now."""
+    is_in, results = threading.Event(), []
+
+    def second() -> None:
+        is_in.wait(5)
+        with engine.begin() as tx:
+            results.append(recorded_in(tx, "billing", {id_: [B] for id_ in "abc"}))
+
+    waiting = threading.Thread(target=second)
+    waiting.start()
+    with engine.begin() as tx:
+        record(tx, "billing", {"b": [A]})
+        is_in.set()
+        threading.Event().wait(0.3)
+        assert not results
+    waiting.join(10)
+    assert results == [Recorded({"a": [B], "b": [A, B], "c": [B]}, {"b"})]
 
 
 @pytest.mark.parametrize("order", [1, -1])
