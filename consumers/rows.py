@@ -18,6 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
+from consumers.arrays import array_of
 from consumers.database import Insert
 
 
@@ -32,7 +33,7 @@ def insert_rows(
     if not rows:
         return
     names = tuple(rows[0])
-    tx.execute(_insert(tx.dialect.name, table, names, tuple(replacing)), _parameters(tx, rows, names))
+    tx.execute(_insert(tx.dialect.name, table, names, tuple(replacing)), _parameters(tx, table, rows, names))
 
 
 def insert_new(tx: Connection, table: Table, rows: Sequence[Mapping[str, Any]], told: ColumnElement[Any]) -> list[Any]:
@@ -43,7 +44,7 @@ def insert_new(tx: Connection, table: Table, rows: Sequence[Mapping[str, Any]], 
         return []
     names = tuple(rows[0])
     statement = _insert(tx.dialect.name, table, names, None).returning(told)
-    return list(tx.scalars(statement, _parameters(tx, rows, names)))
+    return list(tx.scalars(statement, _parameters(tx, table, rows, names)))
 
 
 def among(tx: Connection, of: ColumnElement[Any], values: Iterable[str] | Iterable[int]) -> ColumnElement[bool]:
@@ -54,8 +55,10 @@ def among(tx: Connection, of: ColumnElement[Any], values: Iterable[str] | Iterab
     return of.in_(select(func.json_each(json.dumps(wanted)).table_valued("value").c.value))
 
 
-def _parameters(tx: Connection, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Any:
-    return {name: [row[name] for row in rows] for name in names} if tx.dialect.name == "postgresql" else rows
+def _parameters(tx: Connection, table: Table, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Any:
+    if tx.dialect.name != "postgresql":
+        return rows
+    return {name: array_of(table.c[name].type, [row[name] for row in rows]) for name in names}
 
 
 @functools.lru_cache(maxsize=256)  # to put one together takes as long as to insert a hundred rows
@@ -80,4 +83,4 @@ def _unnested(table: Table, names: Sequence[str]) -> Select[Any]:
     locks, and of serial numbers. As a table, PostgreSQL keeps each array's items and then the rows before it goes on.
     """
     types = {name: table.c[name].type for name in names}
-    return select(*(func.unnest(bindparam(name, type_=ARRAY(of)), type_=of).label(name) for name, of in types.items()))
+    return select(*(func.unnest(bindparam(name), type_=of).label(name) for name, of in types.items()))

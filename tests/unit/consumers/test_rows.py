@@ -45,6 +45,11 @@ def test_every_text_and_number_comes_back_as_it_was(engine: Engine) -> None:
     both_ways(engine, billing_entries, rows)
 
 
+def test_text_is_text_whatever_encoding_the_environment_names(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    both_ways(engine, sessions, [{"consumer": "c", "session_id": text} for text in TEXTS])
+
+
 def test_bytes_come_back_as_they_were(engine: Engine) -> None:
     contents = (b"", b"\0\xff", bytes(range(256)) * 100)
     key = {"consumer": "c", "session_id": "s", "received_at": 1}
