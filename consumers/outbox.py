@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Engine, Row, delete, func, select, text
+from sqlalchemy import Connection, Engine, Integer, Row, bindparam, delete, func, select, text
 
 from consumers.backoff import Backoff
 from consumers.database import read_only
@@ -25,7 +25,12 @@ from schemas.topics import MAX_MESSAGE_BYTES, Topic
 # One that the topic refuses could never leave and would hold up all behind it. The rest is for headers and framing.
 MAX_VALUE_BYTES = MAX_MESSAGE_BYTES - 128 * 1024
 
+# At once. While more waits, up to `MOST_EVENTS`, where a batch is no larger than `SMALL_BYTES`: each has round trips of
+# its own, to the database and to Kafka, but is in memory, and the loop packs it without a pause.
 BATCH_EVENTS = 500
+MOST_EVENTS = 2000
+SMALL_BYTES = 1024 * 1024
+
 IDLE_S = 1.0  # between looks when nobody says that there is something
 COUNT_EVERY_S = 1.0  # while more waits than a batch has: to count it is work for the database
 
@@ -81,8 +86,10 @@ class OutboxRelay:
         self._publisher = publisher
         self._posted = asyncio.Event()
         self._counted_at = 0.0
+        self._most = BATCH_EVENTS
         columns = [column for column in outbox.c if column is not outbox.c.consumer]
-        self._next = select(*columns).where(outbox.c.consumer == consumer).order_by(outbox.c.id).limit(BATCH_EVENTS)
+        of_mine = select(*columns).where(outbox.c.consumer == consumer)
+        self._next = of_mine.order_by(outbox.c.id).limit(bindparam("most", type_=Integer))
         self._log = logger("consumers.outbox").bind(consumer=consumer)
 
     def wake(self) -> None:
@@ -112,11 +119,11 @@ class OutboxRelay:
 
     async def relay(self) -> tuple[int, BaseException | None]:
         """One batch: how many events it had, and the first failure of publishing, if any."""
-        tx, rows = await in_thread(self._claim)
+        tx, rows, messages = await in_thread(self._claim)
         try:
             if not rows:
                 return 0, None
-            outcomes = await self._publisher.publish([self._message(row) for row in rows])
+            outcomes = await self._publisher.publish(messages)
             published = [row for row, failure in zip(rows, outcomes, strict=True) if failure is None]
             await in_thread(self._delete, tx, [row.id for row in published])
             for topic, events in Counter(row.topic for row in published).items():
@@ -132,11 +139,12 @@ class OutboxRelay:
         for wait in waits:
             wait.cancel()
 
-    def _claim(self) -> tuple[Connection, Sequence[Row[Any]]]:
+    def _claim(self) -> tuple[Connection, Sequence[Row[Any]], list[Message]]:
         """The next events, and the transaction in which they are to be deleted."""
         tx = self._engine.connect()
         try:
-            return tx, self._next_rows(tx)
+            rows = self._next_rows(tx)
+            return tx, rows, [self._message(row) for row in rows]
         except BaseException:
             tx.close()
             raise
@@ -146,15 +154,18 @@ class OutboxRelay:
         locks = tx.dialect.name == "postgresql"
         if locks and not tx.execute(_LOCK, {"consumer": self._consumer}).scalar():
             return []
-        rows = tx.execute(self._next).all()
-        self._tell_waiting(tx, len(rows))
+        rows = tx.execute(self._next, {"most": self._most}).all()
+        more_wait = len(rows) == self._most
+        self._tell_waiting(tx, len(rows), more_wait)
+        is_small = sum(len(row.value) for row in rows) <= SMALL_BYTES
+        self._most = min(2 * self._most, MOST_EVENTS) if more_wait and is_small else BATCH_EVENTS
         if not locks:
             tx.commit()  # SQLite has one write lock for all, and Kafka may take its time
         return rows
 
-    def _tell_waiting(self, tx: Connection, found: int) -> None:
+    def _tell_waiting(self, tx: Connection, found: int, more_wait: bool) -> None:
         """What does not fill a batch is all there is."""
-        if found == BATCH_EVENTS:
+        if more_wait:
             if time.monotonic() - self._counted_at < COUNT_EVERY_S:
                 return
             self._counted_at = time.monotonic()

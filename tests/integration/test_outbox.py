@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+import msgspec
 import pytest
 from aiokafka import TopicPartition
 from sqlalchemy import Engine, select
@@ -133,14 +134,29 @@ async def test_it_tells_how_many_wait(migrated: Settings, monkeypatch: pytest.Mo
         return OUTBOX_WAITING.labels("billing")._value.get()
 
     engine, publisher = database.open_engine(migrated), Publisher(migrated)
-    post_many(engine, range(2 * BATCH_EVENTS + 3))
+    post_many(engine, range(3 * BATCH_EVENTS + 3))
     relay = OutboxRelay(migrated, "billing", engine, publisher)
     seen = [(await relay.relay(), told())[1]]
     monkeypatch.setattr(outbox_relay, "COUNT_EVERY_S", 0.0)
     seen += [(await relay.relay(), told())[1] for _ in range(3)]
-    assert seen == [2 * BATCH_EVENTS + 3, BATCH_EVENTS + 3, 3, 0]
+    assert seen == [3 * BATCH_EVENTS + 3, 2 * BATCH_EVENTS + 3, 3, 0]
     await publisher.stop()
     engine.dispose()
+
+
+@pytest.mark.parametrize(("bytes_", "batches"), [(2, [500, 1000, 2000, 2000, 100, 0]), (3000, [500] * 11 + [100, 0])])
+async def test_a_backlog_leaves_in_larger_batches_unless_it_is_large(
+    migrated: Settings, bytes_: int, batches: list[int]
+) -> None:
+    engine, publisher = database.open_engine(migrated), Publisher(migrated)
+    with engine.begin() as tx:
+        events = [msgspec.structs.replace(event(str(id_)), value=b"0" * bytes_) for id_ in range(5600)]
+        post(tx, "billing", events[: sum(batches)])
+    relay = OutboxRelay(migrated, "billing", engine, publisher)
+    assert [await relay.relay() for _ in batches] == [(found, None) for found in batches]
+    await publisher.stop()
+    engine.dispose()
+    assert await published(migrated) == list(range(5600))
 
 
 async def test_without_kafka_everything_stays(migrated: Settings) -> None:
