@@ -126,10 +126,12 @@ def test_what_another_is_about_to_record_is_known_once_it_has(engine: Engine) ->
     assert results == [Recorded({"a": [B], "b": [A, B], "c": [B]}, {"b"})]
 
 
+@pytest.mark.parametrize("known", [0, 10, 20])
 @pytest.mark.parametrize("order", [1, -1])
-def test_two_at_once_neither_lose_a_revision_nor_block_for_ever(engine: Engine, order: int) -> None:
+def test_two_at_once_neither_lose_a_revision_nor_block_for_ever(engine: Engine, order: int, known: int) -> None:
     """The same sessions in two processes, named in opposite orders: the last to commit sees all."""
     ids = [f"s{n}" for n in range(20)]
+    before = recorded(engine, {id_: [Revision("0", 0, b"0")] for id_ in ids[:known]})
     first_is_in = threading.Event()
     results: dict[str, dict[str, list[Revision]]] = {}
 
@@ -148,5 +150,5 @@ def test_two_at_once_neither_lose_a_revision_nor_block_for_ever(engine: Engine, 
         thread.start()
     for thread in threads:
         thread.join(10)
-    assert results["first"] == {id_: [A] for id_ in ids}
-    assert results["second"] == {id_: [A, B] for id_ in ids}
+    assert results["first"] == {id_: [*before.get(id_, []), A] for id_ in ids}
+    assert results["second"] == {id_: [*before.get(id_, []), A, B] for id_ in ids}
