@@ -12,7 +12,7 @@ from bench.calls import AGENTS, OWN_NUMBER, call_of
 from runtime.kafka import make_producer, start_within, stop_within
 from runtime.settings import Settings
 from schemas.caller import Caller
-from schemas.event import ENDED, Envelope, event_id, headers_of
+from schemas.event import ENDED, Envelope, Record, event_id, headers_of
 from schemas.partition import partition_of
 from schemas.topics import CALLS_ENDED
 
@@ -89,9 +89,7 @@ async def put(settings: Settings, bodies: Iterable[dict[str, Any]], id_of_number
         partitions = len(await producer.partitions_for(topic))
         sent = []
         for place, body in enumerate(bodies):
-            envelope = _envelope(body, id_of_number, received_at + place)
-            key, value = envelope.caller.id.encode(), msgspec.json.encode(envelope)
-            headers = headers_of(ENDED, envelope.event_id, envelope.received_at, envelope.session_id)
+            key, value, headers = _event(_envelope(body, id_of_number, received_at + place))
             partition = partition_of(key, partitions)
             sent.append(await producer.send(topic, value, key, partition=partition, headers=headers))
             size += len(value)
@@ -104,6 +102,28 @@ async def put(settings: Settings, bodies: Iterable[dict[str, Any]], id_of_number
     finally:
         await stop_within(producer)
     return size
+
+
+def records(bodies: Iterable[dict[str, Any]]) -> Iterator[Record]:
+    """As a consumer gets them, of one partition."""
+    now = time.time_ns() // 1000
+    for place, body in enumerate(bodies):
+        key, value, headers = _event(_envelope(body, hashed, now + place))
+        yield Record(
+            topic=CALLS_ENDED.name,
+            partition=0,
+            offset=place,
+            appended_ms=(now + _HOUR_US) // 1000,
+            key=key,
+            value=value,
+            headers=tuple(headers),
+        )
+
+
+def _event(envelope: Envelope) -> tuple[bytes, bytes, list[tuple[str, bytes]]]:
+    """Key, value and headers."""
+    headers = headers_of(ENDED, envelope.event_id, envelope.received_at, envelope.session_id)
+    return envelope.caller.id.encode(), msgspec.json.encode(envelope), headers
 
 
 def _envelope(body: dict[str, Any], id_of_number: Callable[[str], str], received_at: int) -> Envelope:

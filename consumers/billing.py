@@ -5,7 +5,7 @@ the last known one posts the difference: so the sum of a session's entries is it
 arrival, and an unknown cost takes nothing away.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -64,8 +64,9 @@ class Billing:
         for record in records:
             call = ended_call(record)
             seen.setdefault(call.session_id, []).append(call.revision(encoded(bill_of(call, metadata_key))))
-        changed = revisions.record(tx, self.name, seen)
-        stored = stored_entries(tx, changed)
+        recorded = revisions.recorded(tx, self.name, seen)
+        changed = recorded.changed
+        stored = stored_entries(tx, recorded.known)
         gone: list[dict[str, Any]] = []
         new: list[dict[str, Any]] = []
         events: list[outbox.OutboxEvent] = []
@@ -77,7 +78,7 @@ class Billing:
             new += [row for key, row in rows.items() if before.get(key) != row]
             events += _events(session_id, postings, before, rows)
         _write(tx, gone, new)
-        self._plan_charges.record(tx, changed)
+        self._plan_charges.record(tx, changed, recorded.known)
         outbox.post(tx, self.name, events)
 
 
@@ -198,9 +199,11 @@ def _event(session_id: str, posting: Posting, replay: str = "") -> outbox.Outbox
     )
 
 
-def stored_entries(tx: Connection, session_ids: Iterable[str]) -> dict[str, Entries]:
+def stored_entries(tx: Connection, session_ids: Collection[str]) -> dict[str, Entries]:
     """The entries that are there, by session."""
     found: dict[str, Entries] = {}
+    if not session_ids:
+        return found
     of_these = among(tx, billing_entries.c.session_id, session_ids)
     for row in tx.execute(select(billing_entries).where(of_these)).mappings():
         entry = dict(row)

@@ -97,17 +97,28 @@ def _together(before: Bill, after: Bill) -> Bill:
     )
 
 
-def _charges(sent: Iterable[Charge]) -> tuple[Charge, ...]:
-    """By names as the tables can hold them; two that become one by that are added."""
+def _charges(sent: tuple[Charge, ...]) -> tuple[Charge, ...]:
+    """By names as the tables can hold them. `sent` is as `schemas.cost.Cost` has it."""
+    charges = sent if all(map(_is_storable, sent)) else _renamed(sent)
+    if len(charges) > MAX_CHARGES:
+        raise UnreadableEvent(f"a cost of {len(charges)} items; {MAX_CHARGES} are kept")
+    for charge in charges:
+        if abs(charge.amount_micros) > MAX_MICROS:
+            items = f"the items of {charge.type} by {charge.provider}"
+            raise UnreadableEvent(f"{items} add up to {charge.amount_micros} micro-credits: no price")
+    return charges
+
+
+def _is_storable(charge: Charge) -> bool:
+    return bounded_name(charge.type) is charge.type and bounded_name(charge.provider) is charge.provider
+
+
+def _renamed(sent: Iterable[Charge]) -> tuple[Charge, ...]:
+    """Two that become one by that are added."""
     amounts: dict[tuple[str, str], int] = {}
     for charge in sent:
         key = bounded_name(charge.type), bounded_name(charge.provider)
         amounts[key] = amounts.get(key, 0) + charge.amount_micros
-    if len(amounts) > MAX_CHARGES:
-        raise UnreadableEvent(f"a cost of {len(amounts)} items; {MAX_CHARGES} are kept")
-    for (type_, provider), amount in amounts.items():
-        if abs(amount) > MAX_MICROS:
-            raise UnreadableEvent(f"the items of {type_} by {provider} add up to {amount} micro-credits: no price")
     return tuple(Charge(type_, provider, amount) for (type_, provider), amount in sorted(amounts.items()))
 
 

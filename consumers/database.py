@@ -19,6 +19,7 @@ from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, mak
 from sqlalchemy import exc as sa_exc
 from sqlalchemy.dialects import postgresql, sqlite
 
+from consumers.arrays import use_arrays
 from consumers.outage import outage
 from consumers.stopping import unless
 from runtime.logs import logger
@@ -102,6 +103,7 @@ def _postgres_engine(url: URL, hurried: bool) -> Engine:
         connect_args={
             "application_name": "ringlog",
             "connect_timeout": CONNECT_TIMEOUT_S,
+            "client_encoding": "utf8",
             "options": f"-c timezone=UTC -c idle_in_transaction_session_timeout={int(ABANDONED_AFTER_S * 1000)}",
             "keepalives_idle": VANISHED_AFTER_S // 2,
             "keepalives_interval": 5,
@@ -113,6 +115,7 @@ def _postgres_engine(url: URL, hurried: bool) -> Engine:
     @event.listens_for(engine, "connect")
     def prepare(connection: psycopg.Connection, _record: Any) -> None:
         connection.adapters.register_dumper(list, ListBinaryDumper)  # as text, each item is escaped in Python
+        use_arrays(connection)
         # PostgreSQL before 17 has no such limit, and refuses a connection that asks for it at once.
         if hurried and connection.info.server_version >= _TRANSACTION_TIMEOUT_SINCE:
             connection.execute(f"SET transaction_timeout = {int(LONGEST_TRANSACTION_S * 1000)}")

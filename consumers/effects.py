@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -140,25 +141,22 @@ class Effects:
         calls = without_checks(records)
         to_deliver = self._delivery if letter is None and calls else None
 
-        async def attempt() -> Sequence[Move]:
+        async def attempt() -> None:
             nonlocal to_deliver
             moves = work.reader.moves(records)
             with work.reader.committing():
                 if to_deliver is not None:
                     await to_deliver.deliver(calls)
                     to_deliver = self.away = None
-                await in_thread(self._transaction, records, moves, work.reader.cluster_id, letter)
+                await in_thread(self._transaction, calls, moves, work.reader.cluster_id, letter)
                 work.check_epoch()
                 work.reader.moved(moves)
-            return moves
 
-        moves = await self._from_database(work, attempt)
+        await self._from_database(work, attempt)
         self._committed()
         if letter is None:
-            for move in moves:
-                topic = move.topic.removeprefix(self._prefix)
-                count = sum((record.topic, record.partition) == (move.topic, move.partition) for record in records)
-                CONSUMED.labels(self._consumer.name, topic).inc(count)
+            for topic, count in Counter(record.topic for record in records).items():
+                CONSUMED.labels(self._consumer.name, topic.removeprefix(self._prefix)).inc(count)
 
     async def _from_database(self, work: "_Work", attempt: Callable[[], Awaitable[T]]) -> T:
         """Waits for a database that is away, or another side, as long as it is. Raises what else the attempt raises."""
@@ -180,12 +178,12 @@ class Effects:
                 return result
 
     def _transaction(
-        self, records: Sequence[Record], moves: Sequence[Move], cluster_id: str, letter: Letter | None
+        self, calls: Sequence[Record], moves: Sequence[Move], cluster_id: str, letter: Letter | None
     ) -> None:
         with self._engine.begin() as tx:
             positions.advance(tx, self._consumer.name, cluster_id, moves)
             if letter is None:
-                if calls := without_checks(records):
+                if calls:
                     self._consumer.handle(tx, calls)
             else:
                 letter_book.enter(tx, self._consumer.name, letter)

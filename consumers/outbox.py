@@ -1,11 +1,13 @@
 """Derived events: written with the effects that they tell of, published after the commit."""
 
 import asyncio
+import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Engine, Row, delete, func, select, text
+from sqlalchemy import Connection, Engine, Integer, Row, bindparam, delete, func, select, text
 
 from consumers.backoff import Backoff
 from consumers.database import read_only
@@ -23,8 +25,16 @@ from schemas.topics import MAX_MESSAGE_BYTES, Topic
 # One that the topic refuses could never leave and would hold up all behind it. The rest is for headers and framing.
 MAX_VALUE_BYTES = MAX_MESSAGE_BYTES - 128 * 1024
 
+# At once. While more waits, up to `MOST_EVENTS`, where a batch is no larger than `SMALL_BYTES`: each has round trips of
+# its own, to the database and to Kafka, but is in memory, and the loop packs it without a pause.
 BATCH_EVENTS = 500
+MOST_EVENTS = 2000
+SMALL_BYTES = 1024 * 1024
+
 IDLE_S = 1.0  # between looks when nobody says that there is something
+COUNT_EVERY_S = 1.0  # while more waits than a batch has: to count it is work for the database
+
+_LOCK = text("SELECT pg_try_advisory_xact_lock(hashtext('ringlog outbox'), hashtext(:consumer))")
 
 
 class OutboxEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +85,11 @@ class OutboxRelay:
         self._engine = engine
         self._publisher = publisher
         self._posted = asyncio.Event()
+        self._counted_at = 0.0
+        self._most = BATCH_EVENTS
+        columns = [column for column in outbox.c if column is not outbox.c.consumer]
+        of_mine = select(*columns).where(outbox.c.consumer == consumer)
+        self._next = of_mine.order_by(outbox.c.id).limit(bindparam("most", type_=Integer))
         self._log = logger("consumers.outbox").bind(consumer=consumer)
 
     def wake(self) -> None:
@@ -104,19 +119,19 @@ class OutboxRelay:
 
     async def relay(self) -> tuple[int, BaseException | None]:
         """One batch: how many events it had, and the first failure of publishing, if any."""
-        tx = await in_thread(self._engine.connect)
+        tx, rows, messages = await in_thread(self._claim)
         try:
-            rows = await in_thread(self._claim, tx)
             if not rows:
                 return 0, None
-            outcomes = await self._publisher.publish([self._message(row) for row in rows])
+            outcomes = await self._publisher.publish(messages)
             published = [row for row, failure in zip(rows, outcomes, strict=True) if failure is None]
             await in_thread(self._delete, tx, [row.id for row in published])
-            for row in published:
-                EVENTS_PUBLISHED.labels(row.topic).inc()
+            for topic, events in Counter(row.topic for row in published).items():
+                EVENTS_PUBLISHED.labels(topic).inc(events)
             return len(rows), next(filter(None, outcomes), None)
         finally:
-            await in_thread(tx.close)
+            if not tx.closed:
+                await in_thread(tx.close)
 
     async def _idle(self, stop: asyncio.Event) -> None:
         waits = [asyncio.ensure_future(event.wait()) for event in (self._posted, stop)]
@@ -124,29 +139,46 @@ class OutboxRelay:
         for wait in waits:
             wait.cancel()
 
-    def _claim(self, tx: Connection) -> Sequence[Row[Any]]:
-        """The next events; on PostgreSQL with the lock, which the transaction holds until they are deleted."""
+    def _claim(self) -> tuple[Connection, Sequence[Row[Any]], list[Message]]:
+        """The next events, and the transaction in which they are to be deleted."""
+        tx = self._engine.connect()
+        try:
+            rows = self._next_rows(tx)
+            return tx, rows, [self._message(row) for row in rows]
+        except BaseException:
+            tx.close()
+            raise
+
+    def _next_rows(self, tx: Connection) -> Sequence[Row[Any]]:
+        """On PostgreSQL with the lock, which the transaction holds until they are deleted."""
         locks = tx.dialect.name == "postgresql"
-        if locks:
-            mine = text("SELECT pg_try_advisory_xact_lock(hashtext('ringlog outbox'), hashtext(:consumer))")
-            if not tx.execute(mine, {"consumer": self._consumer}).scalar():
-                return []
-        of_mine = outbox.c.consumer == self._consumer
-        rows = tx.execute(select(outbox).where(of_mine).order_by(outbox.c.id).limit(BATCH_EVENTS)).all()
-        OUTBOX_WAITING.labels(self._consumer).set(waiting_in(tx, self._consumer) if rows else 0)
+        if locks and not tx.execute(_LOCK, {"consumer": self._consumer}).scalar():
+            return []
+        rows = tx.execute(self._next, {"most": self._most}).all()
+        more_wait = len(rows) == self._most
+        self._tell_waiting(tx, len(rows), more_wait)
+        is_small = sum(len(row.value) for row in rows) <= SMALL_BYTES
+        self._most = min(2 * self._most, MOST_EVENTS) if more_wait and is_small else BATCH_EVENTS
         if not locks:
             tx.commit()  # SQLite has one write lock for all, and Kafka may take its time
         return rows
+
+    def _tell_waiting(self, tx: Connection, found: int, more_wait: bool) -> None:
+        """What does not fill a batch is all there is."""
+        if more_wait:
+            if time.monotonic() - self._counted_at < COUNT_EVERY_S:
+                return
+            self._counted_at = time.monotonic()
+            found = waiting_in(tx, self._consumer)
+        OUTBOX_WAITING.labels(self._consumer).set(found)
 
     def _delete(self, tx: Connection, ids: Sequence[int]) -> None:
         if ids:
             tx.execute(delete(outbox).where(among(tx, outbox.c.id, ids)))
         tx.commit()
+        tx.close()
 
-    def _message(self, row: Row[Any]) -> Message:
-        return Message(
-            topic=self._prefix + row.topic,
-            key=row.caller_id.encode(),
-            value=row.value,
-            headers=headers_of(row.event_type, row.event_id, row.time, row.session_id),
-        )
+    def _message(self, row: Sequence[Any]) -> Message:
+        _, topic, caller_id, event_type, event_id, time_us, session_id, value = row
+        headers = headers_of(event_type, event_id, time_us, session_id)
+        return Message(topic=self._prefix + topic, key=caller_id.encode(), value=value, headers=headers)

@@ -5,7 +5,7 @@ agent, metadata and day of the call stay what they were, a later revision is pri
 whatever has become of the file of plans. See `docs/decisions/0012-plans-and-old-bills.md`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -38,9 +38,9 @@ class PlanCharges:
     def metadata_key(self) -> str | None:
         return self._plans.metadata_key if self._plans else None
 
-    def record(self, tx: Connection, changed: Mapping[str, Sequence[Revision]]) -> None:
-        """`changed`: sessions that `revisions.record` has locked, with all of their revisions."""
-        stored = charges_of(tx, changed)
+    def record(self, tx: Connection, changed: Mapping[str, Sequence[Revision]], known: Collection[str]) -> None:
+        """`changed` and `known`: as `revisions.recorded` gives them, which has locked these sessions."""
+        stored = charges_of(tx, known)
         terms_of = self._terms_of(tx, changed, stored)
         due: list[_Row] = []
         gone: list[str] = []
@@ -105,8 +105,10 @@ def charge_row(session_id: str, call: KnownCall, terms: Terms) -> _Row:
     }
 
 
-def charges_of(tx: Connection, session_ids: Iterable[str]) -> dict[str, _Row]:
+def charges_of(tx: Connection, session_ids: Collection[str]) -> dict[str, _Row]:
     """The rows that are there, by session."""
+    if not session_ids:
+        return {}
     of_these = among(tx, plan_charges.c.session_id, session_ids)
     rows = tx.execute(select(plan_charges).where(of_these)).mappings()
     return {row["session_id"]: dict(row) for row in rows}

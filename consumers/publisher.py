@@ -2,30 +2,21 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import cast
+from itertools import count
 
-import msgspec
 from aiokafka import AIOKafkaProducer
 from aiokafka.structs import RecordMetadata
 
+from consumers.parcels import Message, Packer, Parcel
 from runtime.kafka import make_producer, start_within, stop_within
 from runtime.settings import Settings
-from schemas.event import Headers
-from schemas.partition import partition_of
+
+__all__ = ["Message", "Publisher"]
 
 # A broker that lost its leader acknowledges nothing for 10-12 s; waiting longer than a process may take to stop is
 # worse than sending again: what arrives twice has the same id.
 ACK_DEADLINE_S = 8.0
 STOP_DEADLINE_S = 2.0
-
-
-class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """`topic` is the name on the cluster. Of several with one `key`, none overtakes another."""
-
-    topic: str
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
 
 
 class Publisher:
@@ -39,35 +30,62 @@ class Publisher:
         self._settings = settings
         self._producer: AIOKafkaProducer | None = None
         self._one_at_a_time = asyncio.Lock()
+        self._turns = count()
 
     async def publish(self, messages: Sequence[Message]) -> list[BaseException | None]:
         """For each message: None when Kafka has acknowledged it (`acks=all`), or what went wrong. Never raises."""
-        outcomes = await self.deliver(messages)
-        return [outcome if isinstance(outcome, BaseException) else None for outcome in outcomes]
+        outcomes: list[BaseException | None] = [None] * len(messages)
+        for places, outcome in await self._shared_outcomes(messages):
+            if isinstance(outcome, BaseException):
+                for place in places:
+                    outcomes[place] = outcome
+        return outcomes
 
     async def deliver(self, messages: Sequence[Message]) -> list[RecordMetadata | BaseException]:
-        """As `publish`, but an acknowledged message's outcome is where it lies."""
-        async with self._one_at_a_time:
-            sent: list[asyncio.Future[RecordMetadata]] = []
-            failure: BaseException = TimeoutError(f"no acknowledgement within {ACK_DEADLINE_S:g} s")
-            try:
-                async with asyncio.timeout(ACK_DEADLINE_S):
-                    producer = await self._started()
-                    for message in messages:  # what was sent must be known when one of them raises
-                        sent.append(await _send(producer, message))  # noqa: PERF401
-                    await asyncio.wait(sent)
-            except Exception as error:
-                if not isinstance(error, TimeoutError):
-                    failure = error
-            outcomes = [_outcome(future, failure) for future in sent]
-            outcomes += [failure] * (len(messages) - len(sent))
-            if any(isinstance(outcome, BaseException) for outcome in outcomes):
-                await self._drop()
-            return outcomes
+        """As `publish`, but an acknowledged message's outcome is where it lies. Its offset is negative when Kafka
+        doesn't say: a broker that takes a batch for a repetition of an older one may have forgotten where that lies."""
+        outcomes: dict[int, RecordMetadata | BaseException] = {}
+        for places, outcome in await self._shared_outcomes(messages):
+            for number, place in enumerate(places):
+                outcomes[place] = outcome if isinstance(outcome, BaseException) else _behind(outcome, number)
+        return [outcomes[place] for place in range(len(messages))]
 
     async def stop(self) -> None:
         async with self._one_at_a_time:
             await self._drop()
+
+    async def _shared_outcomes(
+        self, messages: Sequence[Message]
+    ) -> list[tuple[Sequence[int], RecordMetadata | BaseException]]:
+        """The places of messages that share an outcome: where the first of them lies, or what went wrong."""
+        async with self._one_at_a_time:
+            parcels: list[Parcel] = []
+            packed = 0
+            failure: BaseException = TimeoutError(f"no acknowledgement within {ACK_DEADLINE_S:g} s")
+            try:
+                async with asyncio.timeout(ACK_DEADLINE_S):
+                    producer = await self._started()
+                    packer = Packer(producer, self._settings.max_request_bytes, self._turns)
+                    try:
+                        await packer.pack(messages)
+                    except Exception as error:  # what comes before that message goes out nevertheless
+                        failure = error
+                    parcels, packed = packer.parcels, packer.packed
+                    for parcel in parcels:
+                        await parcel.send(producer)
+                    if parcels:
+                        await asyncio.wait([parcel.sent for parcel in parcels if parcel.sent])
+            except Exception as error:
+                if not isinstance(error, TimeoutError):
+                    failure = error
+            outcomes: list[tuple[Sequence[int], RecordMetadata | BaseException]] = [
+                (parcel.places, parcel.outcome or failure) for parcel in parcels
+            ]
+            if packed < len(messages):
+                outcomes.append((range(packed, len(messages)), failure))
+            if any(isinstance(outcome, BaseException) for _, outcome in outcomes):
+                await self._drop()
+            return outcomes
 
     async def _started(self) -> AIOKafkaProducer:
         if self._producer is None:
@@ -82,17 +100,5 @@ class Publisher:
             await stop_within(producer, STOP_DEADLINE_S)
 
 
-async def _send(producer: AIOKafkaProducer, message: Message) -> asyncio.Future[RecordMetadata]:
-    partition = None
-    if message.key is not None:
-        partition = partition_of(message.key, len(await producer.partitions_for(message.topic)))
-    future = await producer.send(
-        message.topic, message.value, key=message.key, partition=partition, headers=list(message.headers)
-    )
-    return cast("asyncio.Future[RecordMetadata]", future)
-
-
-def _outcome(future: asyncio.Future[RecordMetadata], failure: BaseException) -> RecordMetadata | BaseException:
-    if not future.done() or future.cancelled():
-        return failure
-    return future.exception() or future.result()
+def _behind(first: RecordMetadata, number: int) -> RecordMetadata:
+    return first._replace(offset=first.offset + number) if first.offset >= 0 else first

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Collection, Iterator, Sequence
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import NoOffsetForPartitionError
 from sqlalchemy import Engine
 
@@ -14,11 +14,12 @@ from consumers.database import read_only
 from consumers.positions import Move
 from consumers.starting import starts_of
 from consumers.stopping import CANCEL_S, cancelled
-from runtime.kafka import KafkaUnavailable, make_admin, make_consumer, record_of, start_within, stop_within
+from runtime.kafka import KafkaUnavailable, make_admin, make_consumer, start_within, stop_within
 from runtime.logs import logger
 from runtime.metrics import LAG
 from runtime.settings import Settings
 from runtime.threads import in_thread
+from runtime.whole_records import read_whole
 from schemas.event import Record
 
 BATCH_RECORDS = 500
@@ -62,7 +63,7 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         self._stored: dict[TopicPartition, int | None] = {}  # what the database says; None: nothing yet
         self._at: dict[TopicPartition, int] = {}
         self._lanes: list[list[TopicPartition]] = [[] for _ in range(lanes)]
-        self._polling: dict[int, asyncio.Task[dict[TopicPartition, list[ConsumerRecord]]]] = {}  # by lane
+        self._polling: dict[int, asyncio.Task[dict[TopicPartition, list[Record]]]] = {}  # by lane
         self._taking = asyncio.Lock()
         self._watching: asyncio.Task[None] | None = None
         self._telling: asyncio.Task[None] | None = None
@@ -88,6 +89,7 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         """Raises `KafkaUnavailable`, also for topics that are not there."""
         self.cluster_id = await _cluster_id(self._settings)
         await start_within(self._kafka)
+        read_whole(self._kafka)
         missing = set(self._topics) - await self._kafka.topics()
         if missing:
             raise KafkaUnavailable(f"there is no topic {', '.join(sorted(missing))}: run `ringlog topics apply`")
@@ -115,10 +117,7 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         if lane and not self._lanes[lane]:  # the first one polls nevertheless: Kafka's errors come to whoever polls
             await asyncio.sleep(POLL_S)
             return []
-        if lane not in self._polling:
-            polling = self._kafka.getmany(*self._lanes[lane], timeout_ms=int(POLL_S * 1000), max_records=BATCH_RECORDS)
-            self._polling[lane] = asyncio.create_task(polling, name=f"poll {self._name} {lane}")
-        polled = self._polling[lane]
+        polled = self._polling.get(lane) or self._begin_poll(lane)
         # Without limit while the group rebalances; but cancelled, it would lose what it has taken.
         await asyncio.wait({polled}, timeout=POLL_S * 2)
         if not polled.done() or self._polling.get(lane) is not polled:  # or dropped, when positions were taken
@@ -133,8 +132,9 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
             return []
         if not self._positioned:  # some of it may be from before, and some from after what has changed
             return []
-        messages = [message for some in found.values() for message in some]
-        return [record_of(message) for message in messages if message.offset >= self._at[_partition(message)]]
+        if found:  # the next batch is taken apart while this one waits for the database
+            self._begin_poll(lane)
+        return [record for tp, some in found.items() for record in _from(self._at[tp], some)]
 
     def moves(self, records: Sequence[Record]) -> list[Move]:
         """How handling the records moves the positions."""
@@ -206,6 +206,11 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         self._stored.clear()
         self._at.clear()
         self.lag.clear()
+
+    def _begin_poll(self, lane: int) -> asyncio.Task[dict[TopicPartition, list[Record]]]:
+        polling = self._kafka.getmany(*self._lanes[lane], timeout_ms=int(POLL_S * 1000), max_records=BATCH_RECORDS)
+        self._polling[lane] = asyncio.create_task(polling, name=f"poll {self._name} {lane}")
+        return self._polling[lane]
 
     async def _take_positions(self) -> None:
         async with self._taking:
@@ -282,8 +287,8 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
             LAG.labels(self._name, tp.topic.removeprefix(self._settings.topic_prefix), tp.partition).set(lag)
 
 
-def _partition(message: ConsumerRecord) -> TopicPartition:
-    return TopicPartition(message.topic, message.partition)
+def _from(offset: int, records: Sequence[Record]) -> Sequence[Record]:
+    return records if records[0].offset >= offset else [record for record in records if record.offset >= offset]
 
 
 async def _cluster_id(settings: Settings) -> str:

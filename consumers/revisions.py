@@ -1,12 +1,13 @@
 """Every body of a session that a consumer has seen: which one counts depends on all of them."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, func, select
 
-from consumers.rows import among, insert_rows
+from consumers.rows import among, insert_new, insert_rows
 from consumers.tables import revisions, sessions
 
 # Rows of a long look that are in memory at once.
@@ -34,6 +35,15 @@ class Revision(msgspec.Struct, frozen=True):
         return not self.recovered, self.received_at, self.event_id
 
 
+class Recorded(msgspec.Struct, frozen=True):
+    """`changed`: all revisions of each session where anything changed, in their order. `known`: of which of these there
+    were any before; of the others a consumer has written nothing yet.
+    """
+
+    changed: dict[str, list[Revision]]
+    known: set[str]
+
+
 def record(tx: Connection, consumer: str, seen: Mapping[str, Sequence[Revision]]) -> dict[str, list[Revision]]:
     """Stores what is new of the sessions in `seen` and locks them until the end of the transaction.
 
@@ -41,15 +51,19 @@ def record(tx: Connection, consumer: str, seen: Mapping[str, Sequence[Revision]]
     their order: the last one counts. The result depends on the set of all revisions ever
     seen and not on their order or batches. Session ids must have been through `clean_text`.
     """
-    if not seen:
-        return {}
-    _lock(tx, consumer, seen)
-    times = known_events(tx, consumer, seen)
+    return recorded(tx, consumer, seen).changed
+
+
+def recorded(tx: Connection, consumer: str, seen: Mapping[str, Sequence[Revision]]) -> Recorded:
+    """As `record`. A session of which nothing was known, as most are, costs no look at any table."""
+    known = _lock(tx, consumer, seen)
+    times = known_events(tx, consumer, known)
     news = {session: _news(found, times.get(session, {})) for session, found in seen.items()}
     news = {session: new for session, new in news.items() if new}
-    _store(tx, consumer, news)
-    known = _stored(tx, consumer, [session for session in news if session in times])
-    return {session: _ordered(known.get(session) or new) for session, new in news.items()}
+    _store(tx, consumer, news, known)
+    stored = _stored(tx, consumer, [session for session in news if session in times])
+    changed = {session: _ordered(stored.get(session) or new) for session, new in news.items()}
+    return Recorded(changed, known & news.keys())
 
 
 def of_session(tx: Connection, consumer: str, session_id: str) -> list[Revision]:
@@ -80,9 +94,11 @@ def known_sessions(tx: Connection, consumer: str, session_ids: Iterable[str]) ->
     return set(tx.scalars(select(sessions.c.session_id).where(mine)))
 
 
-def known_events(tx: Connection, consumer: str, session_ids: Iterable[str]) -> dict[str, dict[str, int]]:
+def known_events(tx: Connection, consumer: str, session_ids: Collection[str]) -> dict[str, dict[str, int]]:
     """Session -> event id -> received_at, of those of which anything is known. Without the contents."""
     found: dict[str, dict[str, int]] = {}
+    if not session_ids:
+        return found
     columns = revisions.c.session_id, revisions.c.event_id, revisions.c.received_at
     mine = (revisions.c.consumer == consumer) & among(tx, revisions.c.session_id, session_ids)
     for session, event_id, received_at in tx.execute(select(*columns).where(mine)):
@@ -90,10 +106,17 @@ def known_events(tx: Connection, consumer: str, session_ids: Iterable[str]) -> d
     return found
 
 
-def _lock(tx: Connection, consumer: str, session_ids: Iterable[str]) -> None:
-    """Writing the row locks it, also for one that writes it at the same time. All in one order: no deadlocks."""
+def _lock(tx: Connection, consumer: str, session_ids: Iterable[str]) -> set[str]:
+    """Which of them were there already.
+
+    Writing the row locks it, also for one that writes it at the same time. First those that are not there, then those
+    that are, both in one order: no deadlocks. Who waits for one that is not there holds none that is.
+    """
     rows = [{"consumer": consumer, "session_id": session} for session in sorted(session_ids)]
-    insert_rows(tx, sessions, rows, replacing=["session_id"])
+    new = set(insert_new(tx, sessions, rows, sessions.c.session_id))
+    known = [row for row in rows if row["session_id"] not in new]
+    insert_rows(tx, sessions, known, replacing=["session_id"])
+    return {row["session_id"] for row in known}
 
 
 def _news(found: Sequence[Revision], times: Mapping[str, int]) -> list[Revision]:
@@ -106,25 +129,32 @@ def _news(found: Sequence[Revision], times: Mapping[str, int]) -> list[Revision]
     return [new for new in earliest.values() if new.event_id not in times or new.received_at < times[new.event_id]]
 
 
-def _store(tx: Connection, consumer: str, news: Mapping[str, Sequence[Revision]]) -> None:
-    rows = [
-        {
-            "consumer": consumer,
-            "session_id": session,
-            "event_id": new.event_id,
-            "received_at": new.received_at,
-            "content": new.content,
-            "recovered": new.recovered,
-        }
-        for session, found in news.items()
-        for new in found
-    ]
+def _store(tx: Connection, consumer: str, news: Mapping[str, Sequence[Revision]], known: Collection[str]) -> None:
+    first: list[dict[str, Any]] = []
+    further: list[dict[str, Any]] = []
+    for session, found in news.items():
+        rows = further if session in known else first
+        rows += [_row(consumer, session, new) for new in found]
+    insert_rows(tx, revisions, first)
     # The content too: the same body may have come to another caller, when our user named other numbers his own.
-    insert_rows(tx, revisions, rows, replacing=["received_at", "content"])
+    insert_rows(tx, revisions, further, replacing=["received_at", "content"])
 
 
-def _stored(tx: Connection, consumer: str, session_ids: Iterable[str]) -> dict[str, list[Revision]]:
+def _row(consumer: str, session: str, new: Revision) -> dict[str, Any]:
+    return {
+        "consumer": consumer,
+        "session_id": session,
+        "event_id": new.event_id,
+        "received_at": new.received_at,
+        "content": new.content,
+        "recovered": new.recovered,
+    }
+
+
+def _stored(tx: Connection, consumer: str, session_ids: Collection[str]) -> dict[str, list[Revision]]:
     found: dict[str, list[Revision]] = {}
+    if not session_ids:
+        return found
     mine = (revisions.c.consumer == consumer) & among(tx, revisions.c.session_id, session_ids)
     for session, *revision in tx.execute(select(revisions.c.session_id, *COLUMNS).where(mine)):
         found.setdefault(session, []).append(Revision(*revision))

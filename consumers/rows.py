@@ -18,6 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
+from consumers.arrays import array_of
 from consumers.database import Insert
 
 
@@ -32,11 +33,18 @@ def insert_rows(
     if not rows:
         return
     names = tuple(rows[0])
-    statement = _insert(tx.dialect.name, table, names, tuple(replacing))
-    if tx.dialect.name == "postgresql":
-        tx.execute(statement, {name: [row[name] for row in rows] for name in names})
-    else:
-        tx.execute(statement, rows)
+    tx.execute(_insert(tx.dialect.name, table, names, tuple(replacing)), _parameters(tx, table, rows, names))
+
+
+def insert_new(tx: Connection, table: Table, rows: Sequence[Mapping[str, Any]], told: ColumnElement[Any]) -> list[Any]:
+    """As `insert_rows`, but a row whose primary key is there already is left as it is, and not locked; where another
+    transaction is about to insert it, its end is waited for. Returns `told` of those that were inserted.
+    """
+    if not rows:
+        return []
+    names = tuple(rows[0])
+    statement = _insert(tx.dialect.name, table, names, None).returning(told)
+    return list(tx.scalars(statement, _parameters(tx, table, rows, names)))
 
 
 def among(tx: Connection, of: ColumnElement[Any], values: Iterable[str] | Iterable[int]) -> ColumnElement[bool]:
@@ -47,11 +55,20 @@ def among(tx: Connection, of: ColumnElement[Any], values: Iterable[str] | Iterab
     return of.in_(select(func.json_each(json.dumps(wanted)).table_valued("value").c.value))
 
 
+def _parameters(tx: Connection, table: Table, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Any:
+    if tx.dialect.name != "postgresql":
+        return rows
+    return {name: array_of(table.c[name].type, [row[name] for row in rows]) for name in names}
+
+
 @functools.lru_cache(maxsize=256)  # to put one together takes as long as to insert a hundred rows
-def _insert(dialect: str, table: Table, names: tuple[str, ...], replacing: tuple[str, ...]) -> Insert:
+def _insert(dialect: str, table: Table, names: tuple[str, ...], replacing: tuple[str, ...] | None) -> Insert:
+    """`replacing` None: what is there stays."""
     statement: Insert = sqlite.insert(table)
     if dialect == "postgresql":
         statement = postgresql.insert(table).from_select(names, _unnested(table, names))
+    if replacing is None:
+        return statement.on_conflict_do_nothing()
     if replacing:
         new = {name: statement.excluded[name] for name in replacing}
         statement = statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=new)
@@ -66,4 +83,4 @@ def _unnested(table: Table, names: Sequence[str]) -> Select[Any]:
     locks, and of serial numbers. As a table, PostgreSQL keeps each array's items and then the rows before it goes on.
     """
     types = {name: table.c[name].type for name in names}
-    return select(*(func.unnest(bindparam(name, type_=ARRAY(of)), type_=of).label(name) for name, of in types.items()))
+    return select(*(func.unnest(bindparam(name), type_=of).label(name) for name, of in types.items()))

@@ -21,6 +21,14 @@ class CostItem(msgspec.Struct, frozen=True):
     credit: msgspec.Raw = NULL
 
 
+class _PlainItem(msgspec.Struct, gc=False):
+    """The same, with names that are text, as nearly all are."""
+
+    type: str | None = None
+    provider: str | None = None
+    credit: msgspec.Raw = NULL
+
+
 class Charge(msgspec.Struct, frozen=True, order=True):
     """The amount of one (type, provider) of a call, in micro-credits."""
 
@@ -39,6 +47,7 @@ class Cost(msgspec.Struct, frozen=True):
         return sum(charge.amount_micros for charge in self.charges)
 
 
+_plain_items = msgspec.json.Decoder(list[_PlainItem])
 _items = msgspec.json.Decoder(list[CostItem])
 _name = msgspec.json.Decoder(str)
 
@@ -51,18 +60,27 @@ def cost_of(breakdown: msgspec.Raw) -> Cost | None:
     """
     if bytes(breakdown).strip() == b"null":
         return None
-    try:
-        items = _items.decode(breakdown)
-    except UNREADABLE as error:
-        raise MoneyError(f"cost_breakdown is no list of items: {error}") from None
     sums: dict[tuple[str, str], int] = {}
-    for item in items:
-        micros = micros_of_json(item.credit)
+    for type_, provider, credit in _items_of(breakdown):
+        micros = micros_of_json(credit)
         if micros is None:
             return None
-        key = _text(item.type), _text(item.provider)
+        key = type_, provider
         sums[key] = sums.get(key, 0) + micros
-    return Cost(tuple(sorted(Charge(type_, provider, micros) for (type_, provider), micros in sums.items())))
+    return Cost(tuple([Charge(type_, provider, micros) for (type_, provider), micros in sorted(sums.items())]))
+
+
+def _items_of(breakdown: msgspec.Raw) -> list[tuple[str, str, msgspec.Raw]]:
+    """Type, provider and credit of each. Raises `MoneyError`."""
+    try:
+        plain = _plain_items.decode(breakdown)
+        return [(item.type or UNNAMED, item.provider or UNNAMED, item.credit) for item in plain]
+    except UNREADABLE:
+        pass
+    try:
+        return [(_text(item.type), _text(item.provider), item.credit) for item in _items.decode(breakdown)]
+    except UNREADABLE as error:
+        raise MoneyError(f"cost_breakdown is no list of items: {error}") from None
 
 
 def _text(raw: msgspec.Raw) -> str:

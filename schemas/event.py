@@ -32,6 +32,10 @@ RECORDED = "ringlog.recording.stored"
 
 _ID_BYTES = 16
 
+_SPEC_VERSION = "ce_specversion", b"1.0"
+_FROM_US = "ce_source", SOURCE
+_JSON = "content-type", b"application/json"
+
 _EPOCH = date(1970, 1, 1)
 
 
@@ -103,16 +107,21 @@ def event_id(kind: str, session_id: str, received: bytes) -> str:
 def headers_of(event_type: str, id_: str, time_us: int, subject: str | None = None) -> list[tuple[str, bytes]]:
     """CloudEvents 1.0 attributes. `subject` is the session, when there is one."""
     headers = [
-        ("ce_specversion", b"1.0"),
+        _SPEC_VERSION,
         ("ce_id", id_.encode()),
-        ("ce_source", SOURCE),
-        ("ce_type", event_type.encode()),
+        _FROM_US,
+        _of_type(event_type),
         ("ce_time", rfc3339(time_us).encode()),
-        ("content-type", b"application/json"),
+        _JSON,
     ]
     if subject is not None:
         headers.append(("ce_subject", subject.encode(errors="replace")))
     return headers
+
+
+@functools.lru_cache(maxsize=64)  # of ours there are a dozen
+def _of_type(event_type: str) -> tuple[str, bytes]:
+    return "ce_type", event_type.encode()
 
 
 def rfc3339(time_us: int) -> str:

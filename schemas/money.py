@@ -2,6 +2,7 @@
 
 import re
 from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
+from functools import lru_cache
 
 import msgspec
 
@@ -15,6 +16,10 @@ MAX_LITERAL_LENGTH = 64
 
 # Decimal alone would take underscores, digits of other scripts, and NaN.
 _LITERAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+
+# What most prices look like: below a billion, and nothing to round.
+_PLAIN = re.compile(rb"(-?[0-9]{1,9})(?:\.([0-9]{0,6}))?")
+_PLAIN_BYTES = 17
 
 # Exact for every literal that passes the two limits above: the default context rounds to 28 digits.
 _CONTEXT = Context(prec=MAX_LITERAL_LENGTH + 32, rounding=ROUND_HALF_EVEN)
@@ -58,7 +63,20 @@ def divided(numerator: int, denominator: int) -> int:
 
 def micros_of_json(raw: msgspec.Raw | bytes) -> int | None:
     """The amount in one JSON value: a number, a number in a string, or `null`, which is unknown and not zero."""
-    text = bytes(raw).strip()
+    text = bytes(raw)
+    return _of_short(text) if len(text) <= _PLAIN_BYTES else _of_any(text)
+
+
+@lru_cache(maxsize=4096)  # prices are small numbers of few digits, and come again
+def _of_short(text: bytes) -> int | None:
+    if plain := _PLAIN.fullmatch(text):
+        whole, decimals = plain.groups(b"")
+        return int(whole + decimals.ljust(6, b"0"))
+    return _of_any(text)
+
+
+def _of_any(text: bytes) -> int | None:
+    text = text.strip()
     if text == b"null":
         return None
     if text[:1] == b'"':

@@ -1,17 +1,21 @@
 """The relay against a real broker: in order, at least once, and by one process at a time."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import msgspec
 import pytest
 from aiokafka import TopicPartition
 from sqlalchemy import Engine, select
 
 from consumers import database
-from consumers.outbox import OutboxEvent, OutboxRelay, post
+from consumers import outbox as outbox_relay
+from consumers.outbox import BATCH_EVENTS, OutboxEvent, OutboxRelay, post
+from consumers.parcels import Message
 from consumers.publisher import Publisher
 from consumers.tables import outbox
 from runtime.kafka import make_consumer, start_within
+from runtime.metrics import OUTBOX_WAITING
 from runtime.settings import Settings
 from schemas.event import CHARGED
 from schemas.partition import partition_of
@@ -103,6 +107,64 @@ async def test_what_was_published_and_not_deleted_goes_out_again(migrated: Setti
     await publisher.stop()
     engine.dispose()
     assert await published(migrated) == [0, 1, 2, 0, 1, 2]
+
+
+async def test_what_commits_meanwhile_under_an_earlier_number_is_not_deleted_unread(
+    settings: Settings, topics: tuple[str, ...], new_database: Callable[[], str]
+) -> None:
+    own = settings.model_copy(update={"database_url": new_database()})
+    database.migrate(own)
+    engine = database.open_engine(own)
+
+    class Meanwhile(Publisher):
+        async def publish(self, messages: Sequence[Message]) -> list[BaseException | None]:
+            outcomes = await super().publish(messages)
+            slow.commit()
+            return outcomes
+
+    publisher = Meanwhile(own)
+    relay = OutboxRelay(own, "billing", engine, publisher)
+    with engine.connect() as slow:
+        post(slow, "billing", [event("0")])
+        post_many(engine, range(1, 3))
+        post(slow, "billing", [event("3")])
+        post_many(engine, range(4, 5))
+        assert await relay.relay() == (3, None)
+        assert await relay.relay() == (2, None)
+    assert waiting(engine) == 0
+    await publisher.stop()
+    engine.dispose()
+    assert await published(own) == [1, 2, 4, 0, 3]
+
+
+async def test_it_tells_how_many_wait(migrated: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def told() -> float:
+        return OUTBOX_WAITING.labels("billing")._value.get()
+
+    engine, publisher = database.open_engine(migrated), Publisher(migrated)
+    post_many(engine, range(3 * BATCH_EVENTS + 3))
+    relay = OutboxRelay(migrated, "billing", engine, publisher)
+    seen = [(await relay.relay(), told())[1]]
+    monkeypatch.setattr(outbox_relay, "COUNT_EVERY_S", 0.0)
+    seen += [(await relay.relay(), told())[1] for _ in range(3)]
+    assert seen == [3 * BATCH_EVENTS + 3, 2 * BATCH_EVENTS + 3, 3, 0]
+    await publisher.stop()
+    engine.dispose()
+
+
+@pytest.mark.parametrize(("bytes_", "batches"), [(2, [500, 1000, 2000, 2000, 100, 0]), (3000, [500] * 11 + [100, 0])])
+async def test_a_backlog_leaves_in_larger_batches_unless_it_is_large(
+    migrated: Settings, bytes_: int, batches: list[int]
+) -> None:
+    engine, publisher = database.open_engine(migrated), Publisher(migrated)
+    with engine.begin() as tx:
+        events = [msgspec.structs.replace(event(str(id_)), value=b"0" * bytes_) for id_ in range(5600)]
+        post(tx, "billing", events[: sum(batches)])
+    relay = OutboxRelay(migrated, "billing", engine, publisher)
+    assert [await relay.relay() for _ in batches] == [(found, None) for found in batches]
+    await publisher.stop()
+    engine.dispose()
+    assert await published(migrated) == list(range(5600))
 
 
 async def test_without_kafka_everything_stays(migrated: Settings) -> None:

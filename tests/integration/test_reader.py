@@ -11,10 +11,13 @@ from aiokafka.errors import KafkaTimeoutError
 
 from consumers import database, reader
 from consumers.billing import Billing
-from consumers.reader import Reader, Stalled
+from consumers.publisher import Message, Publisher
+from consumers.reader import BATCH_RECORDS, Reader, Stalled
 from runtime.local_kafka import LocalKafka
 from runtime.settings import Settings
 from runtime.topics import apply
+from schemas.event import Record
+from schemas.topics import CALLS_ENDED
 
 
 @asynccontextmanager
@@ -52,6 +55,33 @@ async def test_a_lag_that_can_not_be_measured_is_borne_for_as_long_as_a_stall(
             while True:
                 await reading.poll()
         assert asyncio.get_running_loop().time() - began >= 1.9
+
+
+@pytest.mark.usefixtures("topics")
+async def test_what_was_read_ahead_is_read_again_when_positions_are(settings: Settings) -> None:
+    """The next batch is under way while one is handled. Nothing of it may be lost, or overtaken by what lies behind."""
+    topic, publisher, count = CALLS_ENDED.named(settings.topic_prefix), Publisher(settings), 3 * BATCH_RECORDS
+    events = [Message(topic=topic, key=f"{n}".encode(), value=b"{}", headers=[]) for n in range(count)]
+    assert await publisher.publish(events) == [None] * count
+    await publisher.stop()
+    async with opened(settings) as reading:
+        for read_before in (0, 1, 2):
+            found: list[tuple[int, int]] = []
+            for _ in range(read_before):
+                assert len(await some(reading)) == BATCH_RECORDS
+                await asyncio.sleep(0.2)
+            reading.reposition(reading.epoch)
+            while len(found) < count:
+                found += [(it.partition, it.offset) for it in await some(reading)]
+            partitions = [[offset for number, offset in found if number == partition] for partition in (0, 1)]
+            assert [list(range(len(offsets))) for offsets in partitions] == partitions
+            reading.reposition(reading.epoch)
+
+
+async def some(reading: Reader) -> list[Record]:
+    while not (records := await reading.poll()):
+        pass
+    return records
 
 
 async def test_a_client_whose_broker_froze_leaves_no_task_and_no_connection_behind(

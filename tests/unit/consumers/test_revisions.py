@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, delete, select
 
-from consumers.revisions import Revision, every, of_session, record
+from consumers.revisions import Recorded, Revision, every, of_session, record
+from consumers.revisions import recorded as recorded_in
 from consumers.tables import revisions, sessions
 
 Seen = Mapping[str, Sequence[Revision]]
@@ -26,6 +27,15 @@ def recorded(engine: Engine, seen: Seen, consumer: str = "billing") -> dict[str,
 def test_all_revisions_of_a_changed_session_come_back_in_order(engine: Engine) -> None:
     assert recorded(engine, {"s": [B]}) == {"s": [B]}
     assert recorded(engine, {"s": [A], "t": [B, A]}) == {"s": [A, B], "t": [A, B]}
+
+
+def test_it_tells_of_which_sessions_something_was_known(engine: Engine) -> None:
+    with engine.begin() as tx:
+        assert recorded_in(tx, "billing", {"s": [A], "t": [A]}) == Recorded({"s": [A], "t": [A]}, set())
+        assert recorded_in(tx, "billing", {"s": [A, B], "t": [A], "u": [A]}) == Recorded({"s": [A, B], "u": [A]}, {"s"})
+    with engine.begin() as tx:
+        assert recorded_in(tx, "transcripts", {"s": [A]}).known == set(), "by this consumer"
+        assert recorded_in(tx, "billing", {"t": [Revision("a", 0, b"A")]}).known == {"t"}, "by an earlier time alone"
 
 
 def test_what_was_seen_before_changes_nothing(engine: Engine) -> None:
@@ -96,10 +106,32 @@ def test_order_and_batches_do_not_matter(
     assert fold(other, cuts) == expected
 
 
+def test_what_another_is_about_to_record_is_known_once_it_has(engine: Engine) -> None:
+    """Who waited for it looks at what is there now."""
+    is_in, results = threading.Event(), []
+
+    def second() -> None:
+        is_in.wait(5)
+        with engine.begin() as tx:
+            results.append(recorded_in(tx, "billing", {id_: [B] for id_ in "abc"}))
+
+    waiting = threading.Thread(target=second)
+    waiting.start()
+    with engine.begin() as tx:
+        record(tx, "billing", {"b": [A]})
+        is_in.set()
+        threading.Event().wait(0.3)
+        assert not results
+    waiting.join(10)
+    assert results == [Recorded({"a": [B], "b": [A, B], "c": [B]}, {"b"})]
+
+
+@pytest.mark.parametrize("known", [0, 10, 20])
 @pytest.mark.parametrize("order", [1, -1])
-def test_two_at_once_neither_lose_a_revision_nor_block_for_ever(engine: Engine, order: int) -> None:
+def test_two_at_once_neither_lose_a_revision_nor_block_for_ever(engine: Engine, order: int, known: int) -> None:
     """The same sessions in two processes, named in opposite orders: the last to commit sees all."""
     ids = [f"s{n}" for n in range(20)]
+    before = recorded(engine, {id_: [Revision("0", 0, b"0")] for id_ in ids[:known]})
     first_is_in = threading.Event()
     results: dict[str, dict[str, list[Revision]]] = {}
 
@@ -118,5 +150,5 @@ def test_two_at_once_neither_lose_a_revision_nor_block_for_ever(engine: Engine, 
         thread.start()
     for thread in threads:
         thread.join(10)
-    assert results["first"] == {id_: [A] for id_ in ids}
-    assert results["second"] == {id_: [A, B] for id_ in ids}
+    assert results["first"] == {id_: [*before.get(id_, []), A] for id_ in ids}
+    assert results["second"] == {id_: [*before.get(id_, []), A, B] for id_ in ids}

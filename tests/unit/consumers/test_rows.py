@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Engine, Table, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from consumers.rows import among, insert_rows
+from consumers.rows import among, insert_new, insert_rows
 from consumers.tables import billing_entries, outbox, revisions, sessions, transcripts
 
 TEXTS = ("", "plain", 'a"b\\c{d},e\nf', "NULL", "漢 😀", "\ufffd", " ")
@@ -43,6 +43,11 @@ def test_every_text_and_number_comes_back_as_it_was(engine: Engine) -> None:
         for n, (text, number) in enumerate(zip(TEXTS, numbers, strict=True))
     ]
     both_ways(engine, billing_entries, rows)
+
+
+def test_text_is_text_whatever_encoding_the_environment_names(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    both_ways(engine, sessions, [{"consumer": "c", "session_id": text} for text in TEXTS])
 
 
 def test_bytes_come_back_as_they_were(engine: Engine) -> None:
@@ -107,3 +112,14 @@ def test_among_any_number_of_texts(engine: Engine) -> None:
     for text in TEXTS:
         assert found([text, "nobody"]) == {text}
     assert found(there) == set(there)
+
+
+def test_only_what_is_not_there_is_inserted_and_told(engine: Engine) -> None:
+    def rows(*ids: str) -> list[dict[str, Any]]:
+        return [{"consumer": "c", "session_id": id_} for id_ in ids]
+
+    with engine.begin() as tx:
+        assert insert_new(tx, sessions, [], sessions.c.session_id) == []
+        assert insert_new(tx, sessions, rows("b", "a"), sessions.c.session_id) == ["b", "a"]
+        assert sorted(insert_new(tx, sessions, rows("a", "c", "b", "d"), sessions.c.session_id)) == ["c", "d"]
+    assert [id_ for _, id_ in rows_of(engine, sessions)] == ["a", "b", "c", "d"]

@@ -44,6 +44,14 @@ def test_odd_names_are_kept(item: bytes, type_: str, provider: str) -> None:
     assert cost.charges == (Charge(type_, provider, 1_000_000),)
 
 
+def test_an_odd_name_changes_no_other_item() -> None:
+    cost = cost_of(
+        msgspec.Raw(b'[{"type":"tts","provider":"p","credit":"0.5"},{"type":7,"provider":null,"credit":1e-6}]')
+    )
+    assert cost is not None
+    assert cost.charges == (Charge("7", "unknown", 1), Charge("tts", "p", 500_000))
+
+
 @pytest.mark.parametrize("raw", [b'"free"', b"{}", b"[null]", b"[1]", b'[{"credit":"much"}]', b'[{"credit":{}}]'])
 def test_what_is_no_bill_is_refused(raw: bytes) -> None:
     with pytest.raises(MoneyError):

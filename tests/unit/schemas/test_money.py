@@ -33,6 +33,23 @@ def test_the_literal_decides_not_a_float(literal: str) -> None:
     assert micros_of_literal(literal) == round(Fraction(literal) * MICROS_PER_CREDIT)
 
 
+@given(literals, st.booleans())
+def test_in_json_it_is_the_same(literal: str, quoted: bool) -> None:
+    """However short it is: most are read by a way of their own."""
+    assert micros_of_json(f'"{literal}"'.encode() if quoted else literal.encode()) == micros_of_literal(literal)
+
+
+@given(st.text("0123456789.-_ ne", max_size=18))
+def test_in_json_the_same_is_refused(text: str) -> None:
+    try:
+        expected = micros_of_literal(text.strip())
+    except MoneyError:
+        with pytest.raises(MoneyError):
+            micros_of_json(text.encode())
+    else:
+        assert text.strip().startswith(".") or micros_of_json(text.encode()) == expected
+
+
 @pytest.mark.parametrize(
     ("literal", "micros"),
     [
