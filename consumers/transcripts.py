@@ -4,7 +4,7 @@ The transcript of a session follows from its revisions alone: in their order, ea
 A revision that says nothing of a part, or says it unreadably, takes nothing away.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -88,11 +88,10 @@ class Transcripts:
             content = encoded(account)
             accounts[content] = account
             seen.setdefault(call.session_id, []).append(call.revision(content))
-        changed = revisions.record(tx, self.name, seen)
-        # A session with one revision is new, or its body has come at another time: what is stored is something else.
-        stored = _stored(tx, [session_id for session_id, history in changed.items() if len(history) > 1])
+        recorded = revisions.recorded(tx, self.name, seen)
+        stored = _stored(tx, recorded.known)
         rows, events = [], []
-        for session_id, history in sorted(changed.items()):
+        for session_id, history in sorted(recorded.changed.items()):
             transcript = transcript_of(history, accounts)
             row = _row(session_id, transcript)
             if row != stored.get(session_id):
@@ -245,7 +244,7 @@ def _event(session_id: str, transcript: Transcript, replay: str = "") -> outbox.
     )
 
 
-def _stored(tx: Connection, session_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+def _stored(tx: Connection, session_ids: Collection[str]) -> dict[str, dict[str, Any]]:
     """The transcripts that are there, by session."""
     if not session_ids:
         return {}
