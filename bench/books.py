@@ -20,8 +20,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import cpu, ended
+from bench.apps import row_a_turn
 from bench.postgres import Postgres, postgres
-from bench.readers import ONE_BY_ONE, RINGLOG, Reader
+from bench.readers import ONE_BY_ONE, RINGLOG, ROW_A_TURN, Reader
 from bench.report import Spread, spread
 from consumers import database
 from runtime import topics
@@ -30,10 +31,10 @@ from runtime.settings import Settings, load_settings
 from schemas.topics import PARTITIONS_LOCALLY
 
 BOOKS = ("billing", "transcripts")
-WAYS = (RINGLOG, ONE_BY_ONE)
+WAYS = {"billing": (RINGLOG, ONE_BY_ONE), "transcripts": (RINGLOG, ONE_BY_ONE, ROW_A_TURN)}
 
 # Before a window begins: statements are prepared, caches are warm.
-WARM_UP = {RINGLOG: 3000, ONE_BY_ONE: 100}
+WARM_UP = {RINGLOG: 3000, ONE_BY_ONE: 100, ROW_A_TURN: 100}
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -83,14 +84,17 @@ class Bench:
         console.print(f"{self._plan.events} events of {size / self._plan.events:.0f} bytes are in the topic")
         for round_ in range(self._plan.rounds):
             for place, book in enumerate(BOOKS):
-                first = (round_ + place) % len(WAYS)
-                for way in WAYS[first:] + WAYS[:first]:
+                ways = WAYS[book]
+                first = (round_ + place) % len(ways)
+                for way in ways[first:] + ways[:first]:
                     yield self._measured(round_, book, way)
 
     def _measured(self, round_: int, book: str, way: str) -> Measured:
         name = f"{book}_{way}_{round_}".replace(" ", "_")
         with self._database(name) as url:
             database.migrate(self._settings(url))
+            if way == ROW_A_TURN:
+                row_a_turn.make_tables(url)
             cpu.wait_for_quiet([self._kafka.pid], self._plan.patience_s)
             reader = Reader(way, book, self._environment(name), url, self._folder / f"{name}.log")
             try:
@@ -158,7 +162,7 @@ class Report:
         columns = ("events/s", "consumer us/event", "database us/event", "events/s and core of the consumer", "waiting")
         table = Table("book", "way", *columns)
         for book in BOOKS:
-            for way in WAYS:
+            for way in WAYS[book]:
                 table.add_row(
                     book,
                     way,
@@ -172,22 +176,26 @@ class Report:
         return table
 
     def ratios(self) -> dict[str, dict[str, Spread]]:
-        return {
-            "events/s: ringlog / one by one": {
-                book: self.ratio(book, RINGLOG, ONE_BY_ONE, lambda one: one.per_second) for book in BOOKS
-            },
-            "CPU of consumer and database: one by one / ringlog": {
-                book: self.ratio(book, ONE_BY_ONE, RINGLOG, lambda one: one.us) for book in BOOKS
-            },
-            "CPU of the consumer: one by one / ringlog": {
-                book: self.ratio(book, ONE_BY_ONE, RINGLOG, lambda one: one.consumer_us) for book in BOOKS
-            },
-        }
+        """By what is compared, of each book that it was measured of."""
+        found: dict[str, dict[str, Spread]] = {}
+        for other in (ONE_BY_ONE, ROW_A_TURN):
+            books = [book for book in BOOKS if other in WAYS[book]]
+            rates: dict[str, Spread] = {}
+            used: dict[str, Spread] = {}
+            ours: dict[str, Spread] = {}
+            for book in books:
+                rates[book] = self.ratio(book, RINGLOG, other, lambda one: one.per_second)
+                used[book] = self.ratio(book, other, RINGLOG, lambda one: one.us)
+                ours[book] = self.ratio(book, other, RINGLOG, lambda one: one.consumer_us)
+            found[f"events/s: ringlog / {other}"] = rates
+            found[f"CPU of consumer and database: {other} / ringlog"] = used
+            found[f"CPU of the consumer: {other} / ringlog"] = ours
+        return found
 
     def ratio_table(self) -> Table:
         table = Table("ratio", *BOOKS)
         for name, of_books in self.ratios().items():
-            table.add_row(name, *(of_books[book].text(1) for book in BOOKS))
+            table.add_row(name, *(of_books[book].text(1) if book in of_books else "" for book in BOOKS))
         return table
 
     def as_json(self) -> dict[str, Any]:

@@ -17,6 +17,9 @@ from runtime.local_kafka import dies_with_us
 
 RINGLOG = "ringlog"
 ONE_BY_ONE = "one by one"
+ROW_A_TURN = "a row a turn"  # one by one as well
+
+_APPS = {ONE_BY_ONE: "bench.apps.one_by_one", ROW_A_TURN: "bench.apps.row_a_turn"}
 
 START_DEADLINE_S = 60.0
 STOP_DEADLINE_S = 15.0
@@ -24,8 +27,9 @@ STOP_DEADLINE_S = 15.0
 # Ringlog's progress is one row a partition, and moves by the batch; to count the other's is work for the database.
 _POSITIONS = "SELECT coalesce(sum(next_offset), 0) FROM positions"
 _ROWS = {
-    "billing": "SELECT count(DISTINCT session_id) FROM billing_entries",
-    "transcripts": "SELECT count(*) FROM transcripts",
+    (ONE_BY_ONE, "billing"): "SELECT count(DISTINCT session_id) FROM billing_entries",
+    (ONE_BY_ONE, "transcripts"): "SELECT count(*) FROM transcripts",
+    (ROW_A_TURN, "transcripts"): "SELECT count(*) FROM plain_calls",
 }
 _LOOK_AT_POSITIONS_EVERY_S = 0.02
 _COUNT_EVERY_S = 0.5
@@ -58,8 +62,8 @@ class Reader:
         self._database = database
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
-        if way == ONE_BY_ONE:
-            self._count, self._look_every_s = _ROWS[book], _COUNT_EVERY_S
+        if way != RINGLOG:
+            self._count, self._look_every_s = _ROWS[way, book], _COUNT_EVERY_S
         else:
             self._count, self._look_every_s = _POSITIONS, _LOOK_AT_POSITIONS_EVERY_S
 
@@ -69,7 +73,7 @@ class Reader:
         return self._process.pid
 
     def start(self, core: int) -> None:
-        module = ["bench.apps.one_by_one"] if self.way == ONE_BY_ONE else ["cli.main", "consume"]
+        module = ["cli.main", "consume"] if self.way == RINGLOG else [_APPS[self.way]]
         with self._log.open("wb") as log, cpu.on_core(core):
             self._process = subprocess.Popen(
                 [sys.executable, "-m", *module, self.book],

@@ -17,9 +17,10 @@ Offsets = dict[Partition, int]
 
 _Found = dict[TopicPartition, list[Message]]
 
-# One transaction and one fsync a batch. Callers' keys are hashes, so each caller of a batch changes a page of its own
-# somewhere in the file: the more events share a transaction, the more share a page. Small enough for a second.
-BATCH_RECORDS = 40_000
+# One transaction and one fsync a batch. Callers' keys are hashes, so each caller of a batch changes pages of its own
+# somewhere in the file, which are in memory until the commit: the more events share a transaction, the more share a
+# page. With twice as many a rebuild is a third faster, and may need more than a container has.
+BATCH_RECORDS = 20_000
 
 # Of values, for memory: what a fetch of compressed records unfolds to is bounded by nothing else.
 BATCH_BYTES = 32 * 1024 * 1024

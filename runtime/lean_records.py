@@ -82,6 +82,8 @@ def _make_lean(fetcher: Any, request: Any) -> None:
             # Another answer's, where this one was discarded.
             is_this = type(result) is FetchResult and result._partition_records.next_fetch_offset == asked[where]
             if is_this and is_plain(raw):
+                # It and its generator hold each other, and the answer: a megabyte that only the collector would find.
+                result._partition_records._records_iterator = None
                 result._partition_records = LeanRecords(where, raw, asked[where])
 
 

@@ -1,9 +1,11 @@
 """A consumer that reads without headers reads what any other reads, from a real broker."""
 
+import gc
 from random import Random
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.consumer.fetcher import PartitionRecords
 
 from runtime.kafka import make_consumer, make_producer, start_within, stop_within
 from runtime.lean_records import LeanRecord, read_lean
@@ -56,3 +58,16 @@ async def test_it_reads_what_any_consumer_reads(settings: Settings, topic: str, 
     assert sum(map(len, found.values())) == 500
     assert (found, at) == (plain, positions)
     assert kinds == {LeanRecord}
+
+
+async def test_nothing_of_an_answer_is_left_for_the_collector(settings: Settings, topic: str) -> None:
+    """While a batch is folded, nobody looks for cycles; each answer has a megabyte."""
+    await publish(settings, topic, 100, Random(1))
+    gc.collect()
+    gc.disable()
+    try:
+        await read(settings, topic, lean=True, at_once=7)
+        left = [it for it in gc.get_objects() if isinstance(it, PartitionRecords)]
+    finally:
+        gc.enable()
+    assert left == []
