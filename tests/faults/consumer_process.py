@@ -4,11 +4,13 @@ import contextlib
 import ctypes
 import json
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -33,6 +35,10 @@ _PR_SET_PDEATHSIG = 1
 # Loading what a consumer needs takes two seconds of a core. Two hundred starts are forked from one that has loaded it.
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(["tests.faults.saboteur", "consumers.process"])
+
+# An exit code can be read once. Whoever starts a process also asks all others whether they have ended, and who asks for
+# the code meanwhile, in another thread, would be told 255.
+_codes = threading.Lock()
 
 
 class ConsumerProcess:
@@ -61,7 +67,8 @@ class ConsumerProcess:
         else:
             spec = msgspec.json.encode(sabotage or Sabotage()).decode()
             self._child = _forks.Process(target=_forked, args=(variables, spec, name, str(log)), daemon=True)
-            self._child.start()
+            with _codes:
+                self._child.start()
 
     @property
     def pid(self) -> int:
@@ -71,7 +78,8 @@ class ConsumerProcess:
     @property
     def exit_code(self) -> int | None:
         """None while it runs; minus the signal's number when it was killed by one."""
-        return self._child.poll() if isinstance(self._child, subprocess.Popen) else self._child.exitcode
+        with _codes:
+            return self._child.poll() if isinstance(self._child, subprocess.Popen) else self._child.exitcode
 
     def send(self, number: signal.Signals) -> None:
         if self.exit_code is None:
@@ -92,7 +100,7 @@ class ConsumerProcess:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._child.wait(within_s)
         else:
-            self._child.join(within_s)
+            multiprocessing.connection.wait([self._child.sentinel], within_s)
         code = self.exit_code
         assert code is not None, f"{self.name} has not ended within {within_s:g} s; {self.last_words()}"
         return code
