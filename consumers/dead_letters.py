@@ -6,7 +6,8 @@ import msgspec
 
 from consumers.database import clean_text
 from consumers.letter_book import Letter
-from consumers.publisher import Message, Publisher
+from consumers.parcels import Message
+from consumers.publisher import Publisher
 from runtime.clock import Clock
 from runtime.metrics import DEAD_LETTERS
 from runtime.settings import Settings

@@ -12,7 +12,8 @@ from sqlalchemy import Connection, Engine, Integer, Row, bindparam, delete, func
 from consumers.backoff import Backoff
 from consumers.database import read_only
 from consumers.outage import outage
-from consumers.publisher import Message, Publisher
+from consumers.parcels import Message
+from consumers.publisher import Publisher
 from consumers.rows import among, insert_rows
 from consumers.tables import outbox
 from runtime.logs import logger

@@ -11,8 +11,6 @@ from consumers.parcels import Message, Packer, Parcel
 from runtime.kafka import make_producer, start_within, stop_within
 from runtime.settings import Settings
 
-__all__ = ["Message", "Publisher"]
-
 # A broker that lost its leader acknowledges nothing for 10-12 s; waiting longer than a process may take to stop is
 # worse than sending again: what arrives twice has the same id.
 ACK_DEADLINE_S = 8.0

@@ -46,14 +46,14 @@ class _Unusual(ValueError):
     """A price for which a float might say something else than its text."""
 
 
-class Announced(msgspec.Struct, array_like=True, frozen=True, gc=False):
+class Announced(msgspec.Struct, frozen=True, gc=False):
     """Of a session, named by its key, that it was announced."""
 
     session: bytes
     prefetch: Prefetch
 
 
-class Ended(msgspec.Struct, array_like=True, frozen=True, gc=False):
+class Ended(msgspec.Struct, frozen=True, gc=False):
     """Of a session, named by its key. `cost_error`: why the cost, which counts as unknown, could not be read."""
 
     session: bytes
@@ -61,7 +61,7 @@ class Ended(msgspec.Struct, array_like=True, frozen=True, gc=False):
     cost_error: str | None = None
 
 
-class Fact(msgspec.Struct, array_like=True, frozen=True, gc=False):
+class Fact(msgspec.Struct, frozen=True, gc=False):
     """A value of None deletes. `error`: why the record, which counts as a deletion, could not be read."""
 
     caller: bytes

@@ -31,7 +31,7 @@ class Slice(msgspec.Struct, frozen=True):
     messages: Sequence[Message]
 
 
-class Skipped(msgspec.Struct, array_like=True, frozen=True):
+class Skipped(msgspec.Struct, frozen=True):
     """What could not be read, and why: the whole event, or its cost alone."""
 
     topic: str
@@ -40,7 +40,7 @@ class Skipped(msgspec.Struct, array_like=True, frozen=True):
     reason: str
 
 
-class ReadSlice(msgspec.Struct, array_like=True, frozen=True):
+class ReadSlice(msgspec.Struct, frozen=True):
     """What its messages say, in their order: one of the lists has it all."""
 
     topic: str

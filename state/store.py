@@ -98,13 +98,8 @@ class ProfileStore:
         """Folds the slices and advances the positions, all of it or nothing. What could not be read is returned."""
         with _uncollected():
             read = [read_slice(part) for part in slices]
-            self.fold_read(read)
+            self._write(lambda tx: self._fold(tx, read))
         return [skipped for part in read for skipped in part.skipped]
-
-    def fold_read(self, slices: Sequence[ReadSlice]) -> None:
-        """As `fold`, of what was read already."""
-        with _uncollected():
-            self._write(lambda tx: self._fold(tx, slices))
 
     def check(self) -> None:
         """Raises `Damaged` when somebody deleted the files, or a reader found them damaged."""

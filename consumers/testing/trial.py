@@ -21,7 +21,8 @@ from consumers.database import migrate, open_engine
 from consumers.dead_letters import DeadLetters, event_of
 from consumers.delivery import delivering
 from consumers.effects import Effects
-from consumers.publisher import Message, Publisher
+from consumers.parcels import Message
+from consumers.publisher import Publisher
 from consumers.tables import outbox
 from consumers.testing.log import Log, Reading
 from consumers.testing.steps import Moment, Steps, watched

@@ -12,8 +12,9 @@ from sqlalchemy import Engine, select, text
 from consumers import database
 from consumers.contract import Later, Record
 from consumers.delivery import delivering
+from consumers.parcels import Message
 from consumers.positions import load
-from consumers.publisher import Message, Publisher
+from consumers.publisher import Publisher
 from consumers.reader import REVOKE_GRACE_S
 from consumers.runner import Runner
 from consumers.tables import positions

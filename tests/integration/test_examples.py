@@ -20,7 +20,8 @@ from test_parquet_by_day import rows
 
 from consumers import database
 from consumers.contract import Record
-from consumers.publisher import Message, Publisher
+from consumers.parcels import Message
+from consumers.publisher import Publisher
 from consumers.tables import positions
 from consumers.testing import ended, unreadable
 from runtime.settings import PREFIX, Settings

@@ -11,7 +11,8 @@ from aiokafka.errors import KafkaTimeoutError
 
 from consumers import database, reader
 from consumers.billing import Billing
-from consumers.publisher import Message, Publisher
+from consumers.parcels import Message
+from consumers.publisher import Publisher
 from consumers.reader import BATCH_RECORDS, Reader, Stalled
 from runtime.local_kafka import LocalKafka
 from runtime.settings import Settings
