@@ -5,7 +5,7 @@ import contextlib
 import ssl
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.conn import AIOKafkaConnection, CloseReason
 from aiokafka.errors import BrokerResponseError, KafkaConnectionError, kafka_errors
@@ -224,14 +224,19 @@ def _cancel_tasks_of(consumer: AIOKafkaConsumer) -> None:
 
 
 def record_of(message: ConsumerRecord) -> Record:
+    return record_at(message, message)
+
+
+def record_at(where: TopicPartition | ConsumerRecord, found: Any) -> Record:
+    """Of what aiokafka has read there."""
     return Record(
-        topic=message.topic,
-        partition=message.partition,
-        offset=message.offset,
-        appended_ms=message.timestamp,
-        key=message.key,
-        value=message.value,
-        headers=message.headers,
+        topic=where.topic,
+        partition=where.partition,
+        offset=found.offset,
+        appended_ms=found.timestamp,
+        key=found.key,
+        value=found.value,
+        headers=tuple(found.headers),
     )
 
 

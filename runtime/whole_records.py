@@ -5,10 +5,10 @@ aiokafka makes an object of eleven members of each record that it has read, of w
 
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer.fetcher import FetchResult
 
-from schemas.event import Record
+from runtime.kafka import record_at
 
 
 def read_whole(consumer: AIOKafkaConsumer) -> None:
@@ -20,19 +20,7 @@ def read_whole(consumer: AIOKafkaConsumer) -> None:
         fetched: bool = await fetch(assignment, node_id, request)
         for result in fetcher._records.values():
             if type(result) is FetchResult and result._partition_records is not None:
-                result._partition_records._consumer_record = _record
+                result._partition_records._consumer_record = record_at
         return fetched
 
     fetcher._proc_fetch_request = fetch_whole
-
-
-def _record(where: TopicPartition, found: Any) -> Record:
-    return Record(
-        topic=where.topic,
-        partition=where.partition,
-        offset=found.offset,
-        appended_ms=found.timestamp,
-        key=found.key,
-        value=found.value,
-        headers=tuple(found.headers),
-    )

@@ -76,7 +76,7 @@ def _items_of(breakdown: msgspec.Raw) -> list[tuple[str, str, msgspec.Raw]]:
         plain = _plain_items.decode(breakdown)
         return [(item.type or UNNAMED, item.provider or UNNAMED, item.credit) for item in plain]
     except UNREADABLE:
-        pass
+        pass  # a name is no text, or there is no list at all
     try:
         return [(_text(item.type), _text(item.provider), item.credit) for item in _items.decode(breakdown)]
     except UNREADABLE as error:
