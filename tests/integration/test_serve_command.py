@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from runtime.scheduling import SLICE_NS, slice_ns
+
 ROOT = Path(__file__).parents[2]
 
 NEEDED = {
@@ -93,3 +95,16 @@ def test_it_stops_in_order_without_kafka(tmp_path: Path, number: signal.Signals)
     assert serving.returncode == 0
     assert "the service has stopped" in said
     assert "Traceback" not in said
+
+
+@pytest.mark.skipif(not slice_ns(os.getpid()), reason="this kernel has no slices to ask for (Linux 6.12 has)")
+def test_it_is_let_in_soon_where_others_work(tmp_path: Path) -> None:
+    """Kafka is away, and it listens all the same."""
+    running = serve(tmp_path)
+    try:
+        assert running.stderr is not None
+        assert any("the service listens" in line for line in running.stderr)
+        assert slice_ns(running.pid) == SLICE_NS
+    finally:
+        running.kill()
+        running.communicate()
