@@ -106,6 +106,7 @@ class Folding:
         finally:
             if measuring is not None:
                 measuring.cancel()
+                measuring.add_done_callback(lambda done: done.cancelled() or done.exception())  # the fold's was first
         if now >= self._note_at:
             self._note_at = now + NOTE_EVERY_S
         self._look_at = now + LOOK_EVERY_S
