@@ -67,6 +67,8 @@ class Serving:
     async def _positions(self, store: ProfileStore, follower: Follower) -> Mapping[Partition, int]:
         """Where it goes on. Raises `Unusable`."""
         about, positions = store.about(), store.positions()
+        if about is None:  # opening it has made it anew, and another generation is built beside, never in its place
+            raise Unusable("its files were deleted", wrong=True)
         await follower.confirm_ends(positions)
         starts = follower.starts
         if reason := built_from_others(about, positions, follower.lineage, starts, follower.ends):
