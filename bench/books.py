@@ -127,7 +127,7 @@ class Bench:
 
     def _waiting(self, url: str) -> int:
         with psycopg.connect(url) as connection:
-            row = connection.execute("SELECT count(*) FROM outbox").fetchone()
+            row = connection.execute("SELECT coalesce(sum(events), 0) FROM outbox").fetchone()
         return int(row[0]) if row else 0
 
     def _settings(self, database_url: str) -> Settings:

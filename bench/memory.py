@@ -72,8 +72,7 @@ def looks(reader: Reader, url: str, events: int) -> Iterator[Look]:
 
 
 def _waiting(connection: psycopg.Connection) -> int:
-    # Its numbers have no gaps but those of transactions that failed, and a count would read what it counts.
-    row = connection.execute("SELECT coalesce(max(id) - min(id) + 1, 0) FROM outbox").fetchone()
+    row = connection.execute("SELECT coalesce(sum(events), 0) FROM outbox").fetchone()
     return int(row[0]) if row else 0
 
 

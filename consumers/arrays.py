@@ -8,10 +8,12 @@ dimension its length and where it begins; and the items, each after its length, 
 """
 
 import struct
+import sys
+from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from psycopg import Connection, postgres
+from psycopg import AsyncConnection, Connection, postgres
 from psycopg.abc import DumperKey
 from psycopg.adapt import Dumper, PyFormat
 from psycopg.pq import Format
@@ -19,6 +21,7 @@ from sqlalchemy import BigInteger, Boolean, Integer, LargeBinary, Text
 from sqlalchemy.types import TypeEngine
 
 _head = struct.Struct("!iiIii").pack
+_empty_head = struct.Struct("!iiI").pack
 _length = struct.Struct("!i").pack
 _NULL = _length(-1)
 
@@ -46,7 +49,26 @@ def array_of(type_: TypeEngine[Any], values: Sequence[Any]) -> Array:
     return Array(item.array_oid, head + b"".join(items(values)))
 
 
-def use_arrays(connection: Connection) -> None:
+def arrays_of(lists: Sequence[Sequence[int]]) -> tuple[Array, Array, Array]:
+    """Of lists of integers of 32 bits: all their items, one after the other, and where each list begins and ends among
+    them, counted from one. They are one at least."""
+    items = array("i")
+    begins, ends = [], []
+    for one in lists:
+        begins.append(len(items) + 1)
+        items.extend(one)
+        ends.append(len(items))
+    sent = array("i", [items.itemsize]) * (2 * len(items))  # each after its length
+    sent[1::2] = items
+    if sys.byteorder == "little":
+        sent.byteswap()
+    number = postgres.types["int4"]
+    head = _head(1, 0, number.oid, len(items), 1) if items else _empty_head(0, 0, number.oid)
+    all_items = Array(number.array_oid, head + sent.tobytes())
+    return all_items, array_of(Integer(), begins), array_of(Integer(), ends)
+
+
+def use_arrays(connection: Connection | AsyncConnection) -> None:
     """Lets it take an `Array` as a parameter. Its encoding must be UTF-8."""
     connection.adapters.register_dumper(Array, _ArrayDumper)
 

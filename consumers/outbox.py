@@ -1,20 +1,23 @@
-"""Derived events: written with the effects that they tell of, published after the commit."""
+"""Derived events: written with the effects that they tell of, published after the commit.
+
+Those of a batch share a row: a row for each was a fifth of the database's work.
+"""
 
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, Engine, Integer, Row, bindparam, delete, func, select, text
+from sqlalchemy import Connection, Engine, bindparam, delete, func, insert, select, text, update
 
 from consumers.backoff import Backoff
 from consumers.database import read_only
 from consumers.outage import outage
 from consumers.parcels import Message
 from consumers.publisher import Publisher
-from consumers.rows import among, insert_rows
+from consumers.rows import among
 from consumers.tables import outbox
 from runtime.logs import logger
 from runtime.metrics import EVENTS_PUBLISHED, OUTBOX_WAITING
@@ -26,16 +29,25 @@ from schemas.topics import MAX_MESSAGE_BYTES, Topic
 # One that the topic refuses could never leave and would hold up all behind it. The rest is for headers and framing.
 MAX_VALUE_BYTES = MAX_MESSAGE_BYTES - 128 * 1024
 
-# At once. While more waits, up to `MOST_EVENTS`, where a batch is no larger than `SMALL_BYTES`: each has round trips of
-# its own, to the database and to Kafka, but is in memory, and the loop packs it without a pause.
-BATCH_EVENTS = 500
-MOST_EVENTS = 2000
-SMALL_BYTES = 1024 * 1024
+# In a row. It is read as a whole, and may be written once more, when Kafka takes a part of it.
+ROW_EVENTS = 500
+ROW_BYTES = 1024 * 1024
+
+# At once, and hardly more: the loop packs them without a pause, and each batch has round trips of its own.
+BATCH_EVENTS = 2000
+BATCH_BYTES = 4 * 1024 * 1024
 
 IDLE_S = 1.0  # between looks when nobody says that there is something
 COUNT_EVERY_S = 1.0  # while more waits than a batch has: to count it is work for the database
 
 _LOCK = text("SELECT pg_try_advisory_xact_lock(hashtext('ringlog outbox'), hashtext(:consumer))")
+
+
+_REPLACE = (
+    update(outbox)
+    .where(outbox.c.id == bindparam("row"))
+    .values(events=bindparam("number"), packed=bindparam("content"))
+)
 
 
 class OutboxEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,13 +65,47 @@ class OutboxEvent(msgspec.Struct, frozen=True, kw_only=True):
     value: bytes
 
 
+class Posted(NamedTuple):
+    """An `OutboxEvent` as it waits: `topic` is its name in the catalogue."""
+
+    topic: str
+    caller_id: str
+    event_type: str
+    event_id: str
+    time: int
+    session_id: str
+    value: bytes
+
+
+packed = msgspec.msgpack.Encoder().encode
+unpacked = msgspec.msgpack.Decoder(list[Posted]).decode
+
+
 def post(tx: Connection, consumer: str, events: Sequence[OutboxEvent]) -> None:
     """To be published, in this order, once `tx` has committed. Raises `ValueError` for one that Kafka can't take."""
-    for event in events:
-        if len(event.value) > MAX_VALUE_BYTES:
-            raise ValueError(f"{event.event_type} {event.event_id} has {len(event.value)} bytes, too many for a topic")
-    rows = [{**msgspec.structs.asdict(event), "consumer": consumer, "topic": event.topic.name} for event in events]
-    insert_rows(tx, outbox, rows)
+    by_row = _by_row([posted(event) for event in events])
+    rows = [{"consumer": consumer, "events": len(some), "packed": packed(some)} for some in by_row]
+    if rows:
+        tx.execute(insert(outbox), rows)
+
+
+def posted(event: OutboxEvent) -> Posted:
+    """Raises `ValueError` for one that Kafka can't take."""
+    if len(event.value) > MAX_VALUE_BYTES:
+        raise ValueError(f"{event.event_type} {event.event_id} has {len(event.value)} bytes, too many for a topic")
+    about = event.topic.name, event.caller_id, event.event_type, event.event_id, event.time, event.session_id
+    return Posted(*about, event.value)
+
+
+def _by_row(events: Sequence[Posted]) -> Iterator[Sequence[Posted]]:
+    start = size = 0
+    for place, event in enumerate(events):
+        if place - start == ROW_EVENTS or (place > start and size + len(event.value) > ROW_BYTES):
+            yield events[start:place]
+            start, size = place, 0
+        size += len(event.value)
+    if start < len(events):
+        yield events[start:]
 
 
 def waiting(engine: Engine, consumer: str) -> int:
@@ -69,7 +115,22 @@ def waiting(engine: Engine, consumer: str) -> int:
 
 
 def waiting_in(tx: Connection, consumer: str) -> int:
-    return tx.execute(select(func.count()).select_from(outbox).where(outbox.c.consumer == consumer)).scalar_one()
+    number = select(func.coalesce(func.sum(outbox.c.events), 0)).where(outbox.c.consumer == consumer)
+    return int(tx.execute(number).scalar_one())
+
+
+class _Row(NamedTuple):
+    id: int
+    events: list[Posted]
+
+
+class _Batch(NamedTuple):
+    """`tx` is where its rows are to be settled. `more`: whether more than these wait."""
+
+    tx: Connection
+    rows: list[_Row]
+    messages: list[Message]
+    more: bool
 
 
 class OutboxRelay:
@@ -87,10 +148,8 @@ class OutboxRelay:
         self._publisher = publisher
         self._posted = asyncio.Event()
         self._counted_at = 0.0
-        self._most = BATCH_EVENTS
-        columns = [column for column in outbox.c if column is not outbox.c.consumer]
-        of_mine = select(*columns).where(outbox.c.consumer == consumer)
-        self._next = of_mine.order_by(outbox.c.id).limit(bindparam("most", type_=Integer))
+        sizes = select(outbox.c.id, outbox.c.events, func.length(outbox.c.packed)).where(outbox.c.consumer == consumer)
+        self._sizes = sizes.order_by(outbox.c.id).limit(BATCH_EVENTS + 1)
         self._log = logger("consumers.outbox").bind(consumer=consumer)
 
     def wake(self) -> None:
@@ -103,7 +162,7 @@ class OutboxRelay:
         while not stop.is_set():
             self._posted.clear()
             try:
-                found, failure = await self.relay()
+                more, failure = await self.relay()
             except Exception as error:
                 away = outage(error)
                 say = self._log.warning if away and away.passes else self._log.error
@@ -115,24 +174,25 @@ class OutboxRelay:
                 await backoff.wait(stop)
                 continue
             backoff.reset()
-            if found < BATCH_EVENTS:
+            if not more:
                 await self._idle(stop)
 
-    async def relay(self) -> tuple[int, BaseException | None]:
-        """One batch: how many events it had, and the first failure of publishing, if any."""
-        tx, rows, messages = await in_thread(self._claim)
+    async def relay(self) -> tuple[bool, BaseException | None]:
+        """One batch: whether more waits, and the first failure of publishing, if any."""
+        batch = await in_thread(self._claim)
         try:
-            if not rows:
-                return 0, None
-            outcomes = await self._publisher.publish(messages)
-            published = [row for row, failure in zip(rows, outcomes, strict=True) if failure is None]
-            await in_thread(self._delete, tx, [row.id for row in published])
-            for topic, events in Counter(row.topic for row in published).items():
-                EVENTS_PUBLISHED.labels(topic).inc(events)
-            return len(rows), next(filter(None, outcomes), None)
+            if not batch.rows:
+                return False, None
+            outcomes = await self._publisher.publish(batch.messages)
+            await in_thread(self._settle, batch, outcomes)
+            events = (event for row in batch.rows for event in row.events)
+            published = Counter(it.topic for it, failure in zip(events, outcomes, strict=True) if failure is None)
+            for topic, number in published.items():
+                EVENTS_PUBLISHED.labels(topic).inc(number)
+            return batch.more, next(filter(None, outcomes), None)
         finally:
-            if not tx.closed:
-                await in_thread(tx.close)
+            if not batch.tx.closed:
+                await in_thread(batch.tx.close)
 
     async def _idle(self, stop: asyncio.Event) -> None:
         waits = [asyncio.ensure_future(event.wait()) for event in (self._posted, stop)]
@@ -140,46 +200,67 @@ class OutboxRelay:
         for wait in waits:
             wait.cancel()
 
-    def _claim(self) -> tuple[Connection, Sequence[Row[Any]], list[Message]]:
-        """The next events, and the transaction in which they are to be deleted."""
+    def _claim(self) -> _Batch:
+        """The next events, and the transaction in which they are to be settled."""
         tx = self._engine.connect()
         try:
-            rows = self._next_rows(tx)
-            return tx, rows, [self._message(row) for row in rows]
+            rows, more = self._next_rows(tx)
+            return _Batch(tx, rows, [self._message(event) for row in rows for event in row.events], more)
         except BaseException:
             tx.close()
             raise
 
-    def _next_rows(self, tx: Connection) -> Sequence[Row[Any]]:
-        """On PostgreSQL with the lock, which the transaction holds until they are deleted."""
+    def _next_rows(self, tx: Connection) -> tuple[list[_Row], bool]:
+        """On PostgreSQL with the lock, which the transaction holds until they are settled."""
         locks = tx.dialect.name == "postgresql"
         if locks and not tx.execute(_LOCK, {"consumer": self._consumer}).scalar():
-            return []
-        rows = tx.execute(self._next, {"most": self._most}).all()
-        more_wait = len(rows) == self._most
-        self._tell_waiting(tx, len(rows), more_wait)
-        is_small = sum(len(row.value) for row in rows) <= SMALL_BYTES
-        self._most = min(2 * self._most, MOST_EVENTS) if more_wait and is_small else BATCH_EVENTS
+            return [], False
+        sizes = [tuple(row) for row in tx.execute(self._sizes)]
+        ids = _first(sizes)
+        found = select(outbox.c.id, outbox.c.packed).where(among(tx, outbox.c.id, ids)).order_by(outbox.c.id)
+        rows = [_Row(id_, unpacked(content)) for id_, content in tx.execute(found)] if ids else []
+        more = len(ids) < len(sizes)
+        self._tell_waiting(tx, sum(len(row.events) for row in rows), more)
         if not locks:
             tx.commit()  # SQLite has one write lock for all, and Kafka may take its time
-        return rows
+        return rows, more
 
-    def _tell_waiting(self, tx: Connection, found: int, more_wait: bool) -> None:
-        """What does not fill a batch is all there is."""
-        if more_wait:
+    def _tell_waiting(self, tx: Connection, found: int, more: bool) -> None:
+        if more:
             if time.monotonic() - self._counted_at < COUNT_EVERY_S:
                 return
             self._counted_at = time.monotonic()
             found = waiting_in(tx, self._consumer)
         OUTBOX_WAITING.labels(self._consumer).set(found)
 
-    def _delete(self, tx: Connection, ids: Sequence[int]) -> None:
-        if ids:
-            tx.execute(delete(outbox).where(among(tx, outbox.c.id, ids)))
+    def _settle(self, batch: _Batch, outcomes: Sequence[BaseException | None]) -> None:
+        """Deletes what Kafka has acknowledged. Of a row of which it took a part, the rest stays in its place."""
+        tx, outcome = batch.tx, iter(outcomes)
+        gone: list[int] = []
+        for row in batch.rows:
+            left = [event for event in row.events if next(outcome) is not None]
+            if not left:
+                gone.append(row.id)
+            elif len(left) < len(row.events):
+                tx.execute(_REPLACE, {"row": row.id, "number": len(left), "content": packed(left)})
+        if gone:
+            tx.execute(delete(outbox).where(among(tx, outbox.c.id, gone)))
         tx.commit()
         tx.close()
 
-    def _message(self, row: Sequence[Any]) -> Message:
-        _, topic, caller_id, event_type, event_id, time_us, session_id, value = row
-        headers = headers_of(event_type, event_id, time_us, session_id)
-        return Message(topic=self._prefix + topic, key=caller_id.encode(), value=value, headers=headers)
+    def _message(self, event: Posted) -> Message:
+        headers = headers_of(event.event_type, event.event_id, event.time, event.session_id)
+        topic = self._prefix + event.topic
+        return Message(topic=topic, key=event.caller_id.encode(), value=event.value, headers=headers)
+
+
+def _first(sizes: Sequence[tuple[int, int, int]]) -> list[int]:
+    """The ids of the first rows that make a batch, of id, events and bytes of each."""
+    ids: list[int] = []
+    events = size = 0
+    for id_, number, length in sizes:
+        events, size = events + number, size + length
+        if ids and (events > BATCH_EVENTS or size > BATCH_BYTES):
+            break
+        ids.append(id_)
+    return ids

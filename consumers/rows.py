@@ -11,15 +11,20 @@ from sqlalchemy import (
     Connection,
     Select,
     Table,
+    TextClause,
     any_,
     bindparam,
     func,
     select,
+    text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.types import TypeEngine
 
-from consumers.arrays import array_of
+from consumers.arrays import array_of, arrays_of
 from consumers.database import Insert
+from consumers.tables import Words
+from schemas.words import word_numbers
 
 
 def insert_rows(
@@ -58,7 +63,14 @@ def among(tx: Connection, of: ColumnElement[Any], values: Iterable[str] | Iterab
 def _parameters(tx: Connection, table: Table, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Any:
     if tx.dialect.name != "postgresql":
         return rows
-    return {name: array_of(table.c[name].type, [row[name] for row in rows]) for name in names}
+    arrays: dict[str, Any] = {}
+    for name in names:
+        type_, values = table.c[name].type, [row[name] for row in rows]
+        if isinstance(type_, Words):
+            arrays |= zip(_of_lists(name), arrays_of(list(map(word_numbers, values))), strict=True)
+        else:
+            arrays[name] = array_of(type_, values)
+    return arrays
 
 
 @functools.lru_cache(maxsize=256)  # to put one together takes as long as to insert a hundred rows
@@ -82,5 +94,17 @@ def _unnested(table: Table, names: Sequence[str]) -> Select[Any]:
     In the list of what is selected, arrays are taken apart side by side, and rows come in their order: it is that of
     locks, and of serial numbers. As a table, PostgreSQL keeps each array's items and then the rows before it goes on.
     """
-    types = {name: table.c[name].type for name in names}
-    return select(*(func.unnest(bindparam(name), type_=of).label(name) for name, of in types.items()))
+    return select(*(_items(name, table.c[name].type) for name in names))
+
+
+def _items(name: str, type_: TypeEngine[Any]) -> ColumnElement[Any] | TextClause:
+    """Of the array of a column. Arrays of arrays have no place for lists of different lengths: these lie in one, one
+    after the other, and are cut out of it."""
+    if isinstance(type_, Words):
+        items, begin, end = (f":{part}" for part in _of_lists(name))
+        return text(f"({items})[unnest({begin}) \\: unnest({end})]")
+    return func.unnest(bindparam(name), type_=type_).label(name)
+
+
+def _of_lists(name: str) -> tuple[str, str, str]:
+    return f"{name}_items", f"{name}_begin", f"{name}_end"

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, select, text
 from consumers.database import clean_text
 from consumers.rows import among
 from consumers.tables import transcripts
-from schemas.words import INDEXED_CHARACTERS, folded, words_of
+from schemas.words import folded, word_numbers, words_of
 
 
 class NoWords(ValueError):
@@ -30,10 +30,10 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     text: str
 
 
-# Both indexes know which words a call has, and not in which turns. The words of FTS5 are those between spaces.
+# Both indexes know which words a call has, and not in which turns: FTS5 has what stands between spaces, GIN numbers.
 _CALLS = {
     "sqlite": "transcript_search f JOIN transcripts s ON s.rowid = f.rowid WHERE transcript_search MATCH :words",
-    "postgresql": "transcripts s WHERE string_to_array(s.words COLLATE \"C\", ' ') @> CAST(:words AS text[])",
+    "postgresql": "transcripts s WHERE s.words @> CAST(:words AS integer[])",
 }
 _NEWEST_FIRST = "ORDER BY s.received_at DESC, s.session_id"
 
@@ -65,7 +65,7 @@ def asked_words(words: str) -> list[str]:
 
 def _found(tx: Connection, phrases: Sequence[Sequence[str]]) -> Iterator[Found]:
     words = {word for phrase in phrases for word in phrase}
-    with contextlib.closing(_calls(tx, {word[:INDEXED_CHARACTERS] for word in words})) as calls:
+    with contextlib.closing(_calls(tx, words)) as calls:
         for sessions in calls:
             these = select(*_COLUMNS).where(among(tx, transcripts.c.session_id, sessions))
             for row in tx.execute(these.order_by(transcripts.c.received_at.desc(), transcripts.c.session_id)):
@@ -75,9 +75,7 @@ def _found(tx: Connection, phrases: Sequence[Sequence[str]]) -> Iterator[Found]:
 def _calls(tx: Connection, words: Iterable[str]) -> Generator[Sequence[str], None, None]:
     """Sessions in which all the words occur, the newest first, some at a time: of a common word they are many."""
     name = tx.dialect.name
-    wanted: Any = list(words)
-    if name == "sqlite":
-        wanted = " ".join(f'"{word}"' for word in wanted)
+    wanted = " ".join(f'"{word}"' for word in words) if name == "sqlite" else word_numbers(words)
     statement = text(f"SELECT s.session_id FROM {_CALLS[name]} {_NEWEST_FIRST}")  # noqa: S608 - constants of this file
     # Streamed by a cursor, PostgreSQL expects to be asked for few: if the words are common, it begins with the newest.
     with tx.execute(statement.execution_options(yield_per=_CALLS_A_LOOK), {"words": wanted}) as found:

@@ -1,11 +1,14 @@
 """Every table. Money in micro-credits, durations in milliseconds, times in microseconds since the epoch: integers."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     Boolean,
     Column,
+    Dialect,
     ForeignKeyConstraint,
     Index,
     Integer,
@@ -13,9 +16,13 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    TypeDecorator,
     false,
     text,
 )
+from sqlalchemy.types import TypeEngine
+
+from schemas.words import word_numbers
 
 metadata = MetaData(
     naming_convention={
@@ -29,6 +36,23 @@ views = MetaData()  # made by migrations; no table is to be made of them
 
 # SQLite numbers rows by themselves only in a column of exactly this type.
 _Serial = BigInteger().with_variant(Integer, "sqlite")
+
+
+class Words(TypeDecorator[Sequence[str]]):
+    """The words of a call, each once, as the index of each database takes them: FTS5 of SQLite as text between spaces,
+    GIN of PostgreSQL as numbers. Numbers are smaller and compared sooner, which is half of what the index costs; that
+    two words may have the same is no harm, since a search looks at what was said. Only ever written and searched."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(ARRAY(Integer) if dialect.name == "postgresql" else Text())
+
+    def process_bind_param(self, value: Sequence[str] | None, dialect: Dialect) -> str | list[int]:
+        words = value or ()
+        return word_numbers(words) if dialect.name == "postgresql" else " ".join(words)
+
 
 # Where a consumer is: the next offset that it has not seen, advanced in the transaction of the effects.
 positions = Table(
@@ -68,13 +92,8 @@ outbox = Table(
     metadata,
     Column("id", _Serial, primary_key=True, autoincrement=True),
     Column("consumer", Text, nullable=False),
-    Column("topic", Text, nullable=False),
-    Column("caller_id", Text, nullable=False),
-    Column("event_type", Text, nullable=False),
-    Column("event_id", Text, nullable=False),
-    Column("time", BigInteger, nullable=False),
-    Column("session_id", Text, nullable=False),
-    Column("value", LargeBinary, nullable=False),
+    Column("events", Integer, nullable=False),
+    Column("packed", LargeBinary, nullable=False),
     Index(None, "consumer", "id"),
     sqlite_autoincrement=True,  # a number used again could make a slow relay delete what it has not published
 )
@@ -230,7 +249,7 @@ transcripts = Table(
     Column("said", Text, nullable=False, server_default="[]"),
     Column("speakers", Text, nullable=False, server_default="[]"),
     Column("called", Text, nullable=False, server_default="[]"),
-    Column("words", Text, nullable=False, server_default=""),
+    Column("words", Words, nullable=False),
     Index(None, "received_at"),
     Index(None, "caller_id"),
     Index(None, "agent_id", "received_at"),

@@ -24,7 +24,7 @@ from schemas.event import TRANSCRIBED, Record
 from schemas.function_calls import FunctionCall, Mention
 from schemas.status import CallStatus
 from schemas.topics import CALLS_ENDED, TRANSCRIPTS_READY, Topic
-from schemas.words import indexed_words
+from schemas.words import distinct_words
 
 # An hour of talk has some hundred turns. A body of 8 MiB may hold four million commas, which is no conversation: it is
 # kept as it came, and counts as unreadable.
@@ -95,7 +95,7 @@ class Transcripts:
             transcript = transcript_of(history, accounts)
             row = _row(session_id, transcript)
             if row != stored.get(session_id):
-                rows.append(row)
+                rows.append(row | {"words": distinct_words(turn.text for turn in transcript.account.chat.turns)})
                 events.append(_event(session_id, transcript))
         insert_rows(tx, transcripts, rows, replacing=_SAID)
         outbox.post(tx, self.name, events)
@@ -192,7 +192,6 @@ def _together(before: Account, after: Account) -> Account:
 
 def _row(session_id: str, transcript: Transcript) -> dict[str, Any]:
     account, source, turns = transcript.account, transcript.source, transcript.account.chat.turns
-    texts = [turn.text for turn in turns]
     return {
         "session_id": session_id,
         "event_id": source.event_id,
@@ -208,10 +207,9 @@ def _row(session_id: str, transcript: Transcript) -> dict[str, Any]:
         "turns": len(turns),
         "function_calls_state": account.functions.state,
         "function_calls": len(transcript.calls),
-        "said": _as_json(texts).decode(),
+        "said": _as_json([turn.text for turn in turns]).decode(),
         "speakers": _as_json([(turn.role, turn.original_role) for turn in turns]).decode(),
         "called": _as_json(transcript.calls).decode(),
-        "words": indexed_words(texts),
     }
 
 
@@ -245,8 +243,9 @@ def _event(session_id: str, transcript: Transcript, replay: str = "") -> outbox.
 
 
 def _stored(tx: Connection, session_ids: Collection[str]) -> dict[str, dict[str, Any]]:
-    """The transcripts that are there, by session."""
+    """The transcripts that are there, by session, as `_row` makes them."""
     if not session_ids:
         return {}
-    found = tx.execute(select(transcripts).where(among(tx, transcripts.c.session_id, session_ids)))
+    columns = [column for column in transcripts.c if column is not transcripts.c.words]
+    found = tx.execute(select(*columns).where(among(tx, transcripts.c.session_id, session_ids)))
     return {row.session_id: dict(row._mapping) for row in found}

@@ -14,12 +14,14 @@ import msgspec
 import psycopg
 import uvloop
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from sqlalchemy import Integer
 
+from consumers.arrays import array_of, use_arrays
 from consumers.bills import bill_of
 from consumers.calls import EndedCall, ended_call
 from consumers.transcripts import account_of
 from runtime.kafka import record_of
-from schemas.words import indexed_words
+from schemas.words import distinct_words, word_numbers
 
 Write = Callable[[psycopg.AsyncCursor, EndedCall], Coroutine[Any, Any, None]]
 
@@ -56,7 +58,8 @@ async def write_transcript(cursor: psycopg.AsyncCursor, call: EndedCall) -> None
     when = account.status.original, account.started_at, account.duration_ms
     states = account.chat.state, len(turns), account.functions.state, len(functions)
     texts = [turn.text for turn in turns]
-    said, words = as_json(texts).decode(), indexed_words(texts)
+    said = as_json(texts).decode()
+    words = array_of(Integer(), word_numbers(distinct_words(texts)))  # psycopg would take longer
     speakers = as_json([(turn.role, turn.original_role) for turn in turns]).decode()
     called = as_json([{"name": it.name, "params": it.params, "result": it.result} for it in functions]).decode()
     await cursor.execute(TRANSCRIPT, (*about, *when, *states, said, speakers, called, words))
@@ -72,6 +75,7 @@ async def consume(write: Write) -> None:
     )
     await consumer.start()
     async with await psycopg.AsyncConnection.connect(os.environ["RINGLOG_DATABASE_URL"], autocommit=True) as connection:
+        use_arrays(connection)
         async for message in consumer:
             async with connection.transaction(), connection.cursor() as cursor:
                 await write(cursor, ended_call(record_of(message)))

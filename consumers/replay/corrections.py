@@ -5,11 +5,10 @@ It is made ready in the shadow while nobody waits, and moved to the live outbox 
 
 from collections.abc import Iterator, Mapping, Sequence
 
-import msgspec
-from sqlalchemy import Connection, Table, delete, func, insert, select
+from sqlalchemy import Connection, Table, delete, func, insert, literal, select
 
 from consumers import billing, transcripts
-from consumers.outbox import OutboxEvent
+from consumers.outbox import OutboxEvent, packed, posted
 from consumers.replay.shadow import Shadow, differences, prepared
 from consumers.revisions import COLUMNS, Revision
 from consumers.rows import among, insert_rows
@@ -36,18 +35,20 @@ def prepare(tx: Connection, shadow: Shadow, replay: str, only: set[str] | None =
     ids = sorted(set(tx.scalars(differ)))
     for start in range(0, len(ids), _SESSIONS_A_LOOK):
         events = _of(tx, shadow, ids[start : start + _SESSIONS_A_LOOK], replay)
-        rows = [msgspec.structs.asdict(it) | {"consumer": shadow.consumer, "topic": it.topic.name} for it in events]
         number = tx.execute(select(func.coalesce(func.max(ready.c.id), 0))).scalar_one()
-        insert_rows(tx, ready, [row | {"id": number + n} for n, row in enumerate(rows, 1)])
+        rows = [
+            {"id": number + n, "session_id": it.session_id, "packed": packed([posted(it)])}
+            for n, it in enumerate(events, 1)
+        ]
+        insert_rows(tx, ready, rows)
 
 
 def post(tx: Connection, shadow: Shadow) -> int:
     """Of the sessions that still differ; how many."""
     ready, found = shadow.of(prepared), shadow.of(differences)
-    names = [column.name for column in outbox.c if not column.primary_key]
     due = ready.c.session_id.in_(select(found.c.session_id))
-    said = select(*(ready.c[name] for name in names)).where(due).order_by(ready.c.id)
-    tx.execute(insert(outbox).from_select(names, said))
+    said = select(literal(shadow.consumer), literal(1), ready.c.packed).where(due).order_by(ready.c.id)
+    tx.execute(insert(outbox).from_select(["consumer", "events", "packed"], said))
     return tx.execute(select(func.count()).select_from(ready).where(due)).scalar_one()
 
 

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Connection,
     Engine,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -82,7 +83,9 @@ differences = Table(
 prepared = Table(
     "replay_corrections",
     own,
-    *(Column(it.name, it.type, primary_key=it.primary_key, nullable=it.nullable) for it in outbox.c),
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("session_id", Text, nullable=False),
+    Column("packed", LargeBinary, nullable=False),
 )
 
 

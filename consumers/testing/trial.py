@@ -21,6 +21,7 @@ from consumers.database import migrate, open_engine
 from consumers.dead_letters import DeadLetters, event_of
 from consumers.delivery import delivering
 from consumers.effects import Effects
+from consumers.outbox import unpacked
 from consumers.parcels import Message
 from consumers.publisher import Publisher
 from consumers.tables import outbox
@@ -125,9 +126,10 @@ class Trial:
 
     @property
     def derived(self) -> list[Derived]:
-        columns = [outbox.c[name] for name in Derived.__struct_fields__]
         with self.engine.connect() as tx:
-            return [Derived(*row) for row in tx.execute(select(*columns).order_by(outbox.c.id))]
+            rows = tx.scalars(select(outbox.c.packed).order_by(outbox.c.id))
+            events = [event for row in rows for event in unpacked(row)]
+        return [Derived(it.topic, it.event_type, it.event_id, it.session_id, it.value) for it in events]
 
     def _life(self, make: Callable[[], Consumer | Deliverer], at: int | None, moment: Moment | None) -> Any:
         made = own.prepared(make(), "this consumer", default_name="trial")

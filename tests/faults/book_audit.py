@@ -13,7 +13,8 @@ from cli.simulator.book_reader import BookReader
 from cli.simulator.comparison import Difference, differences
 from cli.simulator.stored_sound import StoredSounds
 from consumers.database import open_engine, read_only
-from consumers.tables import billing_entries, outbox, positions, recordings, transcripts
+from consumers.outbox import waiting_in
+from consumers.tables import billing_entries, positions, recordings, transcripts
 from runtime.settings import Settings
 from schemas.event import Record
 from schemas.topics import CALLS_ENDED, dead_letters
@@ -92,8 +93,7 @@ class BookAudit:
                     behind = {part: (at.get((consumer, part)), end) for part, end in ends.items()}
                     behind = {part: it for part, it in behind.items() if it[1] and it[0] != it[1]}
                     waits_for += [f"{consumer} is at {it[0]} of {it[1]} in {part}" for part, it in behind.items()]
-                mine = outbox.c.consumer.in_(self._consumers)
-                if waiting := tx.execute(select(func.count()).select_from(outbox).where(mine)).scalar_one():
+                if waiting := sum(waiting_in(tx, consumer) for consumer in self._consumers):
                     waits_for.append(f"{waiting} events in the outbox")
                 due = select(func.count()).select_from(recordings).where(recordings.c.status == "pending")
                 if "recordings" in self._consumers and (pending := tx.execute(due).scalar_one()):

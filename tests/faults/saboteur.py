@@ -86,7 +86,7 @@ class Sabotage(msgspec.Struct, frozen=True, omit_defaults=True):
             case "committed":
                 _before(Reader, "moved", strike)
             case "published":
-                _before(outbox.OutboxRelay, "_delete", strike, when=lambda _self, _tx, ids: bool(ids))
+                _before(outbox.OutboxRelay, "_settle", strike, when=lambda _self, _batch, outcomes: None in outcomes)
             case "uploaded":
                 _after_awaiting(Storage, "put", strike)
 

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, select
 
 from consumers import database
 from consumers import outbox as outbox_relay
-from consumers.outbox import BATCH_EVENTS, OutboxEvent, OutboxRelay, post
+from consumers.outbox import BATCH_EVENTS, ROW_EVENTS, OutboxEvent, OutboxRelay, post
 from consumers.parcels import Message
 from consumers.publisher import Publisher
 from consumers.tables import outbox
@@ -21,6 +21,7 @@ from schemas.event import CHARGED
 from schemas.partition import partition_of
 from schemas.topics import BILLING_CHARGES
 from tests.conftest import PARTITIONS
+from tests.posted import events_in
 
 CALLER = "c0ffee"
 
@@ -43,8 +44,7 @@ def event(id_: str) -> OutboxEvent:
 
 
 def waiting(engine: Engine) -> int:
-    with engine.connect() as tx:
-        return len(tx.execute(select(outbox.c.id)).all())
+    return len(events_in(engine))
 
 
 async def published(settings: Settings) -> list[int]:
@@ -99,11 +99,11 @@ async def test_what_was_published_and_not_deleted_goes_out_again(migrated: Setti
     with engine.connect() as tx:
         rows = tx.execute(select(outbox)).mappings().all()
     relay = OutboxRelay(migrated, "billing", engine, publisher)
-    assert await relay.relay() == (3, None)
+    assert (await relay.relay(), waiting(engine)) == ((False, None), 0)
     with engine.begin() as tx:  # as if the process had died before its commit
         tx.execute(outbox.insert(), [dict(row) for row in rows])
-    assert await relay.relay() == (3, None)
-    assert await relay.relay() == (0, None)
+    assert (await relay.relay(), waiting(engine)) == ((False, None), 0)
+    assert await relay.relay() == (False, None)
     await publisher.stop()
     engine.dispose()
     assert await published(migrated) == [0, 1, 2, 0, 1, 2]
@@ -129,8 +129,9 @@ async def test_what_commits_meanwhile_under_an_earlier_number_is_not_deleted_unr
         post_many(engine, range(1, 3))
         post(slow, "billing", [event("3")])
         post_many(engine, range(4, 5))
-        assert await relay.relay() == (3, None)
-        assert await relay.relay() == (2, None)
+        assert await relay.relay() == (False, None)
+        assert [it.event_id for it in events_in(engine)] == ["0", "3"]
+        assert await relay.relay() == (False, None)
     assert waiting(engine) == 0
     await publisher.stop()
     engine.dispose()
@@ -142,29 +143,56 @@ async def test_it_tells_how_many_wait(migrated: Settings, monkeypatch: pytest.Mo
         return OUTBOX_WAITING.labels("billing")._value.get()
 
     engine, publisher = database.open_engine(migrated), Publisher(migrated)
-    post_many(engine, range(3 * BATCH_EVENTS + 3))
+    for start in range(0, 3 * BATCH_EVENTS + 3, ROW_EVENTS):
+        post_many(engine, range(start, min(start + ROW_EVENTS, 3 * BATCH_EVENTS + 3)))
     relay = OutboxRelay(migrated, "billing", engine, publisher)
     seen = [(await relay.relay(), told())[1]]
     monkeypatch.setattr(outbox_relay, "COUNT_EVERY_S", 0.0)
-    seen += [(await relay.relay(), told())[1] for _ in range(3)]
-    assert seen == [3 * BATCH_EVENTS + 3, 2 * BATCH_EVENTS + 3, 3, 0]
+    seen += [(await relay.relay(), told())[1] for _ in range(4)]
+    assert seen == [3 * BATCH_EVENTS + 3, 2 * BATCH_EVENTS + 3, BATCH_EVENTS + 3, 3, 0]
     await publisher.stop()
     engine.dispose()
 
 
-@pytest.mark.parametrize(("bytes_", "batches"), [(2, [500, 1000, 2000, 2000, 100, 0]), (3000, [500] * 11 + [100, 0])])
-async def test_a_backlog_leaves_in_larger_batches_unless_it_is_large(
-    migrated: Settings, bytes_: int, batches: list[int]
-) -> None:
+@pytest.mark.parametrize(("bytes_", "left"), [(2, [3600, 1600, 0]), (3000, [4553, 3506, 2459, 1412, 365, 0])])
+async def test_a_batch_has_so_many_events_and_bytes(migrated: Settings, bytes_: int, left: list[int]) -> None:
     engine, publisher = database.open_engine(migrated), Publisher(migrated)
     with engine.begin() as tx:
         events = [msgspec.structs.replace(event(str(id_)), value=b"0" * bytes_) for id_ in range(5600)]
-        post(tx, "billing", events[: sum(batches)])
+        post(tx, "billing", events)
     relay = OutboxRelay(migrated, "billing", engine, publisher)
-    assert [await relay.relay() for _ in batches] == [(found, None) for found in batches]
+    for after in left:
+        assert await relay.relay() == (after > 0, None)
+        assert waiting(engine) == after
     await publisher.stop()
     engine.dispose()
     assert await published(migrated) == list(range(5600))
+
+
+async def test_of_a_row_of_which_kafka_takes_a_part_the_rest_stays_in_its_place(migrated: Settings) -> None:
+    class Refusing(Publisher):
+        refused: frozenset[int] = frozenset()
+
+        async def publish(self, messages: Sequence[Message]) -> list[BaseException | None]:
+            """As when the leader of one of several partitions is gone."""
+            refused = [int(dict(it.headers)["ce_id"]) in self.refused for it in messages]
+            taken = iter(await super().publish([it for it, no in zip(messages, refused, strict=True) if not no]))
+            return [TimeoutError() if no else next(taken) for no in refused]
+
+    engine, publisher = database.open_engine(migrated), Refusing(migrated)
+    for start in (0, 4, 8):
+        post_many(engine, range(start, start + 4))
+    relay = OutboxRelay(migrated, "billing", engine, publisher)
+    publisher.refused = frozenset((1, 3, 4, 5, 6, 7))
+    more, failure = await relay.relay()
+    assert (more, type(failure)) == (False, TimeoutError)
+    assert [int(it.event_id) for it in events_in(engine)] == [1, 3, 4, 5, 6, 7]
+    publisher.refused = frozenset()
+    assert await relay.relay() == (False, None)
+    assert waiting(engine) == 0
+    await publisher.stop()
+    engine.dispose()
+    assert await published(migrated) == [0, 2, 8, 9, 10, 11, 1, 3, 4, 5, 6, 7]
 
 
 async def test_without_kafka_everything_stays(migrated: Settings) -> None:
@@ -172,9 +200,9 @@ async def test_without_kafka_everything_stays(migrated: Settings) -> None:
     engine = database.open_engine(away)
     post_many(engine, range(3))
     publisher = Publisher(away)
-    found, failure = await OutboxRelay(away, "billing", engine, publisher).relay()
-    assert (found, waiting(engine)) == (3, 3)
+    _, failure = await OutboxRelay(away, "billing", engine, publisher).relay()
     assert failure is not None
+    assert waiting(engine) == 3
     await publisher.stop()
     engine.dispose()
 
@@ -183,7 +211,7 @@ async def test_other_consumers_events_are_left_alone(migrated: Settings) -> None
     engine = database.open_engine(migrated)
     post_many(engine, range(3))
     publisher = Publisher(migrated)
-    assert await OutboxRelay(migrated, "transcripts", engine, publisher).relay() == (0, None)
+    assert await OutboxRelay(migrated, "transcripts", engine, publisher).relay() == (False, None)
     assert waiting(engine) == 3
     await publisher.stop()
     engine.dispose()

@@ -9,7 +9,7 @@ import msgspec
 import sqlalchemy as sa
 from alembic import op
 
-from schemas.words import indexed_words
+from schemas.words import distinct_words, word_numbers
 
 revision = "0007"
 down_revision = "0006"
@@ -19,7 +19,21 @@ depends_on = None
 # In memory at once: a call has some kilobytes, and may have some megabytes.
 _CALLS_A_LOOK = 50
 
-_transcripts = sa.table("transcripts", *map(sa.column, ("session_id", "said", "speakers", "called", "words")))
+
+class _Words(sa.TypeDecorator[Any]):
+    impl = sa.Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> Any:
+        return dialect.type_descriptor(sa.ARRAY(sa.Integer) if dialect.name == "postgresql" else sa.Text())
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:
+        return word_numbers(value) if dialect.name == "postgresql" else " ".join(value)
+
+
+_transcripts = sa.table(
+    "transcripts", *map(sa.column, ("session_id", "said", "speakers", "called")), sa.column("words", _Words)
+)
 _turns = sa.table("transcript_turns", *map(sa.column, ("session_id", "position", "role", "original_role", "text")))
 _calls = sa.table(
     "transcript_function_calls",
@@ -66,9 +80,10 @@ FROM transcripts t, json_each(t.called) e
 
 
 def upgrade() -> None:
-    for name, default in (("said", "[]"), ("speakers", "[]"), ("called", "[]"), ("words", "")):
-        op.add_column("transcripts", sa.Column(name, sa.Text, nullable=False, server_default=default))
     on_sqlite = op.get_bind().dialect.name == "sqlite"
+    for name in ("said", "speakers", "called"):
+        op.add_column("transcripts", sa.Column(name, sa.Text, nullable=False, server_default="[]"))
+    op.add_column("transcripts", sa.Column("words", _Words, nullable=False, server_default="" if on_sqlite else "{}"))
     if not on_sqlite:
         # To compress rows of some kilobytes was more than a third of the time that a transcript takes.
         for table in ("transcripts", "revisions"):
@@ -97,7 +112,9 @@ def _carry_over() -> None:
     while found:
         turns, calls = _by_session(_turns, found), _by_session(_calls, found)
         rows = [{"of": it, **_row(turns.get(it, []), calls.get(it, []))} for it in found]
-        new: dict[str, Any] = {name: sa.bindparam(name) for name in rows[0] if name != "of"}
+        new: dict[str, Any] = {
+            name: sa.bindparam(name, type_=_transcripts.c[name].type) for name in rows[0] if name != "of"
+        }
         tx.execute(sa.update(_transcripts).where(session == sa.bindparam("of")).values(new), rows)
         found = tx.scalars(those.where(session > found[-1])).all()
 
@@ -110,19 +127,19 @@ def _by_session(table: Any, sessions: Any) -> dict[str, list[Any]]:
     return found
 
 
-def _row(turns: list[Any], calls: list[Any]) -> dict[str, str]:
+def _row(turns: list[Any], calls: list[Any]) -> dict[str, Any]:
     called = ({name: getattr(it, name) for name in ("name", "params", "result", "turns_before")} for it in calls)
     return {
         "said": msgspec.json.encode([it.text for it in turns]).decode(),
         "speakers": msgspec.json.encode([(it.role, it.original_role) for it in turns]).decode(),
         "called": msgspec.json.encode(list(called)).decode(),
-        "words": indexed_words(it.text for it in turns),
+        "words": distinct_words(it.text for it in turns),
     }
 
 
 def _search_on_postgresql() -> None:
-    """Arrays and no tsvector: that holds at most 1 MiB, and to find the words would be most of PostgreSQL's work."""
-    op.execute("CREATE INDEX ix_transcripts_words ON transcripts USING gin (string_to_array(words COLLATE \"C\", ' '))")
+    """Numbers and no tsvector: that holds at most 1 MiB, and to find the words would be most of PostgreSQL's work."""
+    op.execute("CREATE INDEX ix_transcripts_words ON transcripts USING gin (words)")
 
 
 def _search_on_sqlite() -> None:

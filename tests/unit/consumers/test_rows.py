@@ -29,7 +29,7 @@ def both_ways(engine: Engine, table: Table, rows: list[dict[str, Any]]) -> None:
 
 
 def transcript(session_id: str, **more: Any) -> dict[str, Any]:
-    known = {"event_id": "e", "received_at": 1, "caller_id": "c", "chat_state": "ok", "turns": 0}
+    known = {"event_id": "e", "received_at": 1, "caller_id": "c", "chat_state": "ok", "turns": 0, "words": []}
     functions = {"function_calls_state": "none", "function_calls": 0}
     nothing = dict.fromkeys(("agent_id", "status", "original_status", "started_at", "duration_ms", "original_chat"))
     return {"session_id": session_id, **known, **functions, **nothing, **more}
@@ -64,13 +64,20 @@ def test_what_is_not_known_is_null_in_some_rows_and_in_all(engine: Engine) -> No
     both_ways(engine, transcripts, [transcript(f"s{n}") for n in range(5)])
 
 
-def test_serial_numbers_follow_the_order_of_the_rows(engine: Engine) -> None:
-    event = {"consumer": "c", "topic": "t", "caller_id": "c", "event_type": "e", "time": 1, "session_id": "s"}
-    ids = [f"{n * 7919 % 1000:03}" for n in range(1000)]
+def test_lists_of_words_of_any_length_are_those_of_their_rows(engine: Engine) -> None:
+    lists = [[f"w{n}" for n in range(length)] for length in (0, 3, 1, 0, 500, 2)]
+    both_ways(engine, transcripts, [transcript(f"s{n}", words=words) for n, words in enumerate(lists)])
     with engine.begin() as tx:
-        insert_rows(tx, outbox, [{**event, "event_id": id_, "value": b""} for id_ in ids])
+        tx.execute(transcripts.delete())
+    both_ways(engine, transcripts, [transcript(f"s{n}", words=[]) for n in range(3)])
+
+
+def test_serial_numbers_follow_the_order_of_the_rows(engine: Engine) -> None:
+    names = [f"{n * 7919 % 1000:03}" for n in range(1000)]
+    with engine.begin() as tx:
+        insert_rows(tx, outbox, [{"consumer": name, "events": 1, "packed": b""} for name in names])
     with engine.connect() as tx:
-        assert list(tx.scalars(select(outbox.c.event_id).order_by(outbox.c.id))) == ids
+        assert list(tx.scalars(select(outbox.c.consumer).order_by(outbox.c.id))) == names
 
 
 def test_a_row_that_is_there_is_an_error_or_is_replaced(engine: Engine) -> None:

@@ -8,11 +8,13 @@ from typing import Any
 
 from sqlalchemy import Engine, Executable, delete, select
 
+from consumers.outbox import Posted
 from consumers.recordings import Downloader, Recordings
 from consumers.tables import outbox, recordings, revisions, sessions
 from runtime.clock import system_clock
 from runtime.settings import Settings
 from schemas.event import Record
+from tests.posted import events_in
 
 ANYTHING = object()  # in `Books.until`: whatever is not None
 
@@ -44,10 +46,8 @@ class Books:
             for table in (recordings, revisions, sessions, outbox):
                 tx.execute(delete(table))
 
-    def outbox(self) -> list[dict[str, Any]]:
-        with self.engine.connect() as reading:
-            found = reading.execute(select(outbox).order_by(outbox.c.id)).mappings()
-            return [{name: value for name, value in row.items() if name != "id"} for row in found]
+    def outbox(self) -> list[Posted]:
+        return events_in(self.engine, "recordings")
 
     def row(self, session_id: str) -> dict[str, Any]:
         with self.engine.connect() as reading:

@@ -55,9 +55,9 @@ async def test_a_recording_is_fetched_hashed_stored_and_told_of(books: Books, so
     assert (row["attempts"], row["next_attempt_at"], row["leased_until"], row["error"]) == (0, 0, 0, None)
     assert books.files() == {OBJECT: WAV}
     (event,) = books.outbox()
-    assert (event["topic"], event["event_type"], event["session_id"]) == ("recordings.stored", RECORDED, "s1")
-    assert msgspec.json.decode(event["value"], type=RecordingStored) == RecordingStored(
-        event_id=event["event_id"],
+    assert (event.topic, event.event_type, event.session_id) == ("recordings.stored", RECORDED, "s1")
+    assert msgspec.json.decode(event.value, type=RecordingStored) == RecordingStored(
+        event_id=event.event_id,
         session_id="s1",
         agent_id="-agent",
         caller=CALLER,
