@@ -52,14 +52,14 @@ def array_of(type_: TypeEngine[Any], values: Sequence[Any]) -> Array:
 def arrays_of(lists: Sequence[Sequence[int]]) -> tuple[Array, Array, Array]:
     """Of lists of integers of 32 bits: all their items, one after the other, and where each list begins and ends among
     them, counted from one. They are one at least."""
-    items = array("i")
+    items: list[int] = []
     begins, ends = [], []
     for one in lists:
         begins.append(len(items) + 1)
-        items.extend(one)
+        items += one
         ends.append(len(items))
-    sent = array("i", [items.itemsize]) * (2 * len(items))  # each after its length
-    sent[1::2] = items
+    sent = array("i", [4]) * (2 * len(items))  # each after its length
+    sent[1::2] = array("i", items)
     if sys.byteorder == "little":
         sent.byteswap()
     number = postgres.types["int4"]

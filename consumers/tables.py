@@ -39,7 +39,7 @@ _Serial = BigInteger().with_variant(Integer, "sqlite")
 
 
 class Words(TypeDecorator[Sequence[str]]):
-    """The words of a call, each once, as the index of each database takes them: FTS5 of SQLite as text between spaces,
+    """The words of a call as the index of each database takes them: FTS5 of SQLite as text between spaces,
     GIN of PostgreSQL as numbers. Numbers are smaller and compared sooner, which is half of what the index costs; that
     two words may have the same is no harm, since a search looks at what was said. Only ever written and searched."""
 
@@ -51,7 +51,7 @@ class Words(TypeDecorator[Sequence[str]]):
 
     def process_bind_param(self, value: Sequence[str] | None, dialect: Dialect) -> str | list[int]:
         words = value or ()
-        return word_numbers(words) if dialect.name == "postgresql" else " ".join(words)
+        return word_numbers(words) if dialect.name == "postgresql" else " ".join(dict.fromkeys(words))
 
 
 # Where a consumer is: the next offset that it has not seen, advanced in the transaction of the effects.

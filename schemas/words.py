@@ -34,14 +34,15 @@ def words_of(text: str) -> list[str]:
     return _word().findall(plain.replace("_", " "))
 
 
-def distinct_words(texts: Iterable[str]) -> list[str]:
-    """All words of the texts, each once. No word reaches from one text into the next."""
-    return list(dict.fromkeys(words_of("\n".join(texts))))
+def spoken_words(texts: Iterable[str]) -> list[str]:
+    """All words of the texts, in their order. No word reaches from one text into the next."""
+    return words_of("\n".join(texts))
 
 
 def word_numbers(words: Iterable[str]) -> list[int]:
-    """Sorted, 32 bits with a sign: for an index, which is smaller and faster with numbers. Two words may share one."""
-    return sorted(map(_numbers.__getitem__, words))
+    """Each once, sorted, 32 bits with a sign: for an index, which is smaller and faster with numbers. Two words may
+    share one."""
+    return sorted(set(map(_numbers.__getitem__, words)))
 
 
 class _Numbers(dict[str, int]):

@@ -11,7 +11,7 @@ from consumers.database import migrate, upsert
 from consumers.search import find
 from consumers.tables import transcripts
 from runtime.settings import load_settings
-from schemas.words import distinct_words
+from schemas.words import spoken_words
 from tests.search_in_step import assert_search_in_step
 
 
@@ -32,7 +32,7 @@ def row(session: str, *texts: str, received_at: int = 1) -> dict[str, Any]:
         "function_calls": 0,
         "said": json.dumps(texts),
         "speakers": json.dumps([["user", "user"]] * len(texts)),
-        "words": distinct_words(texts),
+        "words": spoken_words(texts),
     }
 
 
