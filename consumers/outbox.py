@@ -1,7 +1,5 @@
-"""Derived events: written with the effects that they tell of, published after the commit.
-
-Those of a batch share a row: a row for each was a fifth of the database's work.
-"""
+"""Derived events: written with the effects that they tell of, published after the commit. Those of a batch share a
+row."""
 
 import asyncio
 import time
