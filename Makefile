@@ -73,7 +73,8 @@ image: ## The container image, as ringlog:dev; IMAGE=name:tag names it otherwise
 chart-readme: ## The table of values in the chart's README, from the comments of values.yaml
 	@$(PYTHON) helm/values_table.py
 
-env: ## The secrets of compose.yaml, new ones in .env, unless it is there
+env: ## The secrets of compose.yaml, new ones in .env, unless it is there; and the folder for prompts and plans
+	@mkdir -p config
 	@$(PYTHON) image/new_env.py
 
 format: $(VENV)/installed

@@ -15,7 +15,8 @@ _POSTGRES_PASSING = (
     "25P04",  # a transaction took too long
     "40",  # rolled back: deadlock, serialization
     "53300",  # too many connections
-    "55",  # locked, not ready
+    "55006",  # in use
+    "55P03",  # locked
     "57",  # operator: shutdown, starting up, cancelled
 )
 # These don't, as a rule: somebody has to make room, give a right, migrate.
@@ -27,8 +28,11 @@ _POSTGRES_LASTING = (
     "3F",  # the schema is not there
     "42501",  # privilege
     "42703",  # a column is missing: not migrated, or being restored
+    "42804",  # a column is of another type: of another version
+    "42883",  # a function is missing, or an operator for such a type: the same
     "42P01",  # a table is missing: the same
     "42P05",  # a prepared statement is there already: the proxy again
+    "55",  # a table has become a view: migrated for the next version
     "53",  # resources: disk full, memory, a configured limit
     "58",  # system: I/O
     "XX001",  # damaged data
@@ -54,7 +58,9 @@ _SQLITE_LASTING = (
 )
 
 # SQLite has one code for these and for a mistake in a statement.
-_SQLITE_NOT_MIGRATED = re.compile("no such table|no such column|table .* has no column named")
+_SQLITE_OTHER_VERSION = re.compile(
+    "no such table|no such column|table .* has no column named|cannot modify .* because it is a view"
+)
 
 
 class Outage(msgspec.Struct, frozen=True):
@@ -67,8 +73,8 @@ class Outage(msgspec.Struct, frozen=True):
 def outage(error: BaseException | None) -> Outage | None:
     """The outage that an error tells of: wait and try again. None: the statement or its data is wrong.
 
-    A missing table, column or right is an outage that lasts. It is the deployment that is broken, not the event: no
-    event may be given up for it, and somebody must be told.
+    A missing table, column or right, and a table that has become a view, is an outage that lasts. It is the deployment
+    that is broken, not the event: no event may be given up for it, and somebody must be told.
     """
     while error is not None:
         if (passes := _passes(error)) is not None:
@@ -105,4 +111,4 @@ def _sqlite_passes(error: sqlite3.Error) -> bool | None:
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # the low byte of an extended code
     if code in _SQLITE_PASSING:
         return True
-    return False if code in _SQLITE_LASTING or _SQLITE_NOT_MIGRATED.match(str(error)) else None
+    return False if code in _SQLITE_LASTING or _SQLITE_OTHER_VERSION.match(str(error)) else None

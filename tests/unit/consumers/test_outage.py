@@ -48,6 +48,20 @@ def test_a_schema_that_is_not_there_lasts(engine: Engine, statement: str) -> Non
     assert "\n" not in found.reason, "what follows may quote the statement"
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO transcript_turns (session_id, position) VALUES ('s', 0)",
+        "DELETE FROM transcript_turns WHERE session_id = 's'",
+    ],
+)
+def test_a_table_that_a_later_version_has_made_a_view_lasts(engine: Engine, statement: str) -> None:
+    found = of(engine, statement)
+    assert found is not None
+    assert not found.passes
+    assert "view" in found.reason
+
+
 def test_what_the_data_or_the_statement_does_wrong_is_no_outage(engine: Engine) -> None:
     for wrong in (
         "INSERT INTO sessions VALUES ('c', NULL)",
@@ -76,6 +90,8 @@ def test_a_full_sqlite(tmp_path: object) -> None:
         (["SET LOCAL ROLE pg_monitor", ROW], False, "permission denied for table sessions"),
         (["SET LOCAL search_path = nowhere", ROW], False, 'relation "sessions" does not exist'),
         (["INSERT INTO nowhere.sessions VALUES (1)"], False, "does not exist"),
+        (["UPDATE transcripts SET words = ARRAY['one']"], False, 'column "words" is of type integer[]'),
+        (["SELECT 1 FROM transcripts WHERE words && ARRAY['one']"], False, "operator does not exist"),
         (
             [
                 "SET LOCAL temp_file_limit = 0",
@@ -86,6 +102,7 @@ def test_a_full_sqlite(tmp_path: object) -> None:
         ),
         (["DO $$ BEGIN RAISE 'could not extend file' USING ERRCODE = 'disk_full'; END $$"], False, "could not extend"),
         (["DO $$ BEGIN RAISE 'too many' USING ERRCODE = 'too_many_connections'; END $$"], True, "too many"),
+        (["DO $$ BEGIN RAISE 'it is locked' USING ERRCODE = 'lock_not_available'; END $$"], True, "it is locked"),
         (["SET LOCAL statement_timeout = 20", "SELECT pg_sleep(5)"], True, "canceling statement"),
         (["SELECT pg_terminate_backend(pg_backend_pid())"], True, "terminating connection"),
     ],
