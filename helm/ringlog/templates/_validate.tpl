@@ -61,6 +61,9 @@
 {{- if and (eq $one.scaling.mode "keda") (not $one.scaling.topics) -}}
 {{- fail (printf "consumers.%s.scaling.topics is empty: name the topics whose lag counts." $name) -}}
 {{- end -}}
+{{- if and $one.ours (eq $name "recordings") (eq $one.scaling.mode "keda") (eq (int $one.scaling.min) 0) -}}
+{{- fail "consumers.recordings.scaling.min is 0: what is to be fetched, and fetched again, are rows that its own process works on, and no lag tells of them. Set it to 1." -}}
+{{- end -}}
 {{- if gt (int $one.scaling.min) (int $one.scaling.max) -}}
 {{- fail (printf "consumers.%s.scaling.min is more than its max." $name) -}}
 {{- end -}}
