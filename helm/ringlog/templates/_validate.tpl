@@ -14,6 +14,9 @@
 {{- if lt (int $grace) (add (int .Values.service.preStopSeconds) 30 | int) -}}
 {{- fail (printf "service.pod.terminationGracePeriodSeconds is %d: preStopSeconds, and thirty for what is in flight and the builder, need %d." (int $grace) (add (int .Values.service.preStopSeconds) 30)) -}}
 {{- end -}}
+{{- if and .Values.snapshots.every (not .Values.snapshots.url) -}}
+{{- fail "snapshots.url is empty, and snapshots.every is not: snapshots in a replica's own volume would be lost with it. Name a place, s3://bucket/prefix." -}}
+{{- end -}}
 {{- if and .Values.ingress.enabled (not .Values.ingress.hosts) -}}
 {{- fail "ingress.hosts is empty: name the host under which the provider reaches the webhooks." -}}
 {{- end -}}
