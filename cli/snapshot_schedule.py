@@ -1,9 +1,9 @@
 """Snapshots of the state store again and again: `ringlog state snapshot --every`."""
 
 import asyncio
+import random
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from cli.state_store import readable, store_of
@@ -27,6 +27,12 @@ LONGEST_PAUSE_S = 300.0
 # For an upload to notice a stop, and to be withdrawn; then storage that hangs is left alone.
 STOP_GRACE_S = 5.0
 OPS_GRACE_S = 0.5
+
+# Several that share a place see the same snapshot grow old at the same moment. Each gives way for a time of its own, so
+# that, as a rule, one of them takes the next and the others find it: within a tenth of the interval, and ten minutes
+# are much longer than most copies and their uploads.
+GIVE_WAY_SHARE = 0.1
+LONGEST_GIVE_WAY_S = 600.0
 
 FAILED_IN_A_ROW = 3  # then somebody has to look, and readiness says so
 
@@ -70,35 +76,55 @@ class SnapshotSchedule:
             try:
                 pause_s = await self._when_due(stop)
             except (StorageAway, OSError) as error:  # `NoStore` is one, and so is a disk that is full
-                self._failed += 1
-                self._said["last"] = f"failed: {error}"
                 self._log.warning("there is no new snapshot; it is tried again", reason=str(error))
-                await backoff.wait(stop)
+                await self._failing(error, backoff, stop)
+                continue
+            except Stopped:
+                raise
+            except Exception as error:
+                # In a pod its end would count against the server beside it, which answers callers.
+                self._log.exception("there is no new snapshot; it is tried again")
+                await self._failing(error, backoff, stop)
                 continue
             self._failed = 0
             self._said["last"] = "good"
             backoff.reset()
-            with suppress(TimeoutError):  # the usual end of a wait
-                await asyncio.wait_for(stop.wait(), pause_s)
+            await _pause(stop, pause_s)
+
+    async def _failing(self, error: Exception, backoff: Backoff, stop: asyncio.Event) -> None:
+        self._failed += 1
+        self._said["last"] = f"failed: {error or type(error).__name__}"
+        await backoff.wait(stop)
 
     async def _when_due(self, stop: asyncio.Event) -> float:
         """Takes one if it is time; in how many seconds it is time again. Raises `StorageAway`, `OSError`, `Stopped`."""
+        found = await self._newest(stop)
+        if found is not None and self._due_in_s(found) <= 0:
+            await self._give_way(stop)
+            found = await self._newest(stop)
+        if found is None or self._due_in_s(found) <= 0:
+            found = await self._take(stop)
+        self._said["newest"] = found.name
+        SNAPSHOT_AT.set(found.taken_at_ms / 1000)
+        return self._due_in_s(found)
+
+    async def _newest(self, stop: asyncio.Event) -> Snapshot | None:
         path = store_of(self._settings)
         with readable(path):
             found = await unless(stop, newest(self._storage, path))
-            if stop.is_set():
-                raise Stopped
-            if found is None or (pause_s := self._due_in_s(found)) <= 0:
-                found = await self._take(path, stop)
-                pause_s = self._due_in_s(found)
-        self._said["newest"] = found.name
-        SNAPSHOT_AT.set(found.taken_at_ms / 1000)
-        return pause_s
+        if stop.is_set():
+            raise Stopped
+        return found
 
-    async def _take(self, path: Path, stop: asyncio.Event) -> Snapshot:
-        settings = self._settings
-        taking = take(self._storage, path, settings.state_dir, stop, lambda *_: None, system_clock)
-        done = await unless(stop, taking, STOP_GRACE_S)
+    async def _give_way(self, stop: asyncio.Event) -> None:
+        longest_s = min(LONGEST_GIVE_WAY_S, self._every_s * GIVE_WAY_SHARE)
+        await _pause(stop, random.uniform(0, longest_s))  # noqa: S311 - spreads load, guards nothing
+
+    async def _take(self, stop: asyncio.Event) -> Snapshot:
+        settings, path = self._settings, store_of(self._settings)
+        with readable(path):
+            taking = take(self._storage, path, settings.state_dir, stop, lambda *_: None, system_clock)
+            done = await unless(stop, taking, STOP_GRACE_S)
         if done is None:
             raise Stopped
         removed: list[str] = []
@@ -124,3 +150,9 @@ class SnapshotSchedule:
 
     def _health(self) -> Health:
         return Health(self._failed < FAILED_IN_A_ROW, {**self._said, "failed_in_a_row": self._failed})
+
+
+async def _pause(stop: asyncio.Event, for_s: float) -> None:
+    """Shorter when `stop` is set."""
+    with suppress(TimeoutError):  # the usual end of a wait
+        await asyncio.wait_for(stop.wait(), for_s)

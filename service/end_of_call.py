@@ -13,7 +13,7 @@ from service.body import BodyIncomplete, BodyTooLarge, read_body
 from service.ended_call import EndedCalls, Unacceptable
 from service.journal import Journal, NotDurable
 from service.quarantine import Quarantine
-from service.responses import CLOSE, error_body, send_json
+from service.responses import CLOSE, FAILED_HERE, error_body, send_json
 
 WEBHOOK = "end-of-call"
 
@@ -37,6 +37,8 @@ _UNAVAILABLE = Answer(
     ((b"retry-after", b"%d" % RETRY_AFTER_S),),
 )
 
+_FAILED = Answer(500, error_body(FAILED_HERE, "failed"))
+
 
 class EndOfCallWebhook:
     """A plain ASGI callable: 200 with the event's id once it is durable, and never before."""
@@ -58,11 +60,8 @@ class EndOfCallWebhook:
         self._log = logger("service.end_of_call")
         self._seconds = REQUEST_SECONDS.labels(WEBHOOK)
         self._ok = REQUESTS.labels(WEBHOOK, "200")
-        for status in (
-            "401",
-            "503",
-        ):  # there from the start: to Prometheus a series that begins with 1 has not increased
-            REQUESTS.labels(WEBHOOK, status)
+        for status in ("401", "500", "503"):
+            REQUESTS.labels(WEBHOOK, status)  # from the start: to Prometheus one that begins with 1 has not increased
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
@@ -75,6 +74,9 @@ class EndOfCallWebhook:
         except NotDurable as error:
             self._log.error("a rejected webhook is not durable", reason=str(error))
             answer = _UNAVAILABLE
+        except Exception:
+            self._log.exception("an end of call failed before its body was there, or could not be kept")
+            answer = _FAILED
         if answer.status == 200:
             self._ok.inc()
         else:
@@ -94,10 +96,20 @@ class EndOfCallWebhook:
             await self._quarantine.keep(WEBHOOK, "incomplete", sentence, error.received)
             return Answer(408, error_body(sentence, "incomplete"), CLOSE)
         try:
+            return await self._make_durable(received, scope["query_string"])
+        except NotDurable:
+            raise
+        except Exception as error:
+            # Ours is the mistake, and the provider may not send it again: the body is kept, to be looked at.
+            self._log.exception("an end of call failed")
+            return await self._keep_failed(received, error)
+
+    async def _make_durable(self, received: bytes, query: bytes) -> Answer:
+        try:
             if len(received) <= MAX_INLINE_BYTES:
-                event = self._ended_calls.event(received, scope["query_string"])
+                event = self._ended_calls.event(received, query)
             else:
-                event = await asyncio.to_thread(self._ended_calls.event, received, scope["query_string"])
+                event = await asyncio.to_thread(self._ended_calls.event, received, query)
         except Unacceptable as error:
             await self._quarantine.keep(WEBHOOK, error.reason, str(error), received)
             return Answer(error.status, error_body(str(error), error.reason))
@@ -108,3 +120,12 @@ class EndOfCallWebhook:
             return _UNAVAILABLE
         self._log.debug("durable", session_id=event.session_id, event_id=event.id)
         return Answer(200, b'{"event_id":"%s"}' % event.id.encode())
+
+    async def _keep_failed(self, received: bytes, error: Exception) -> Answer:
+        """500, whether the body can be kept or not: to send it again is right either way."""
+        detail = f"Accepting it failed ({type(error).__name__}); the service's log has more."
+        try:
+            await self._quarantine.keep(WEBHOOK, "failed", detail, received)
+        except NotDurable as not_kept:
+            self._log.error("the body of an end of call that failed is not durable", reason=str(not_kept))
+        return _FAILED

@@ -22,8 +22,8 @@ MAX_ENCODED_BYTES = MAX_MESSAGE_BYTES - 256 * 1024
 REASONS = {
     "prefetch": ("failed", "no-session", "session-too-long", "too-large"),
     "end-of-call": (
-        *("incomplete", "no-session", "not-an-object", "not-json", "not-utf8"),
-        *("session-too-long", "too-deep", "too-large"),
+        *("failed", "incomplete", "no-session", "not-an-object", "not-json"),
+        *("not-utf8", "session-too-long", "too-deep", "too-large"),
     ),
 }
 

@@ -9,6 +9,8 @@ Header = tuple[bytes, bytes]
 
 _JSON: Header = (b"content-type", b"application/json")
 
+FAILED_HERE = "Something went wrong here; the log has it."
+
 
 async def send_json(send: Send, status: int, body: bytes, extra: Sequence[Header] = ()) -> None:
     headers = [_JSON, (b"content-length", b"%d" % len(body)), *extra]

@@ -6,12 +6,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from runtime.logs import logger
 from runtime.ops import JSON_ERRORS
-from service.responses import error_body, send_json
+from service.responses import FAILED_HERE, error_body, send_json
 
 PREFETCH_PATH = "/webhooks/prefetch"
 END_OF_CALL_PATH = "/webhooks/end-of-call"
 
-_FAILED = error_body("Something went wrong here; the log has it.", "failed")
+_FAILED = error_body(FAILED_HERE, "failed")
 
 
 class Webhooks:

@@ -176,9 +176,3 @@ environment are added to. As JSON. Takes root and own.
 {{- $probe := dict "httpGet" (dict "path" .path "port" .port) "periodSeconds" 5 "timeoutSeconds" 3 "failureThreshold" 3 -}}
 {{- mergeOverwrite $probe (omit . "path" "port") | toJson -}}
 {{- end }}
-
-{{/* The profile builder, which begins before the server: an init container that stays. Takes what a container takes. */}}
-{{- define "ringlog.builder" }}
-- name: builder
-  {{- include "ringlog.container" . | nindent 2 }}
-{{- end }}

@@ -14,6 +14,9 @@
 {{- if lt (int $grace) (add (int .Values.service.preStopSeconds) 30 | int) -}}
 {{- fail (printf "service.pod.terminationGracePeriodSeconds is %d: preStopSeconds, and thirty for what is in flight and the builder, need %d." (int $grace) (add (int .Values.service.preStopSeconds) 30)) -}}
 {{- end -}}
+{{- if and .Values.snapshots.every (not .Values.snapshots.url) -}}
+{{- fail "snapshots.url is empty, and snapshots.every is not: snapshots in a replica's own volume would be lost with it. Name a place, s3://bucket/prefix." -}}
+{{- end -}}
 {{- if and .Values.ingress.enabled (not .Values.ingress.hosts) -}}
 {{- fail "ingress.hosts is empty: name the host under which the provider reaches the webhooks." -}}
 {{- end -}}
@@ -60,6 +63,9 @@
 {{- end -}}
 {{- if and (eq $one.scaling.mode "keda") (not $one.scaling.topics) -}}
 {{- fail (printf "consumers.%s.scaling.topics is empty: name the topics whose lag counts." $name) -}}
+{{- end -}}
+{{- if and $one.ours (eq $name "recordings") (eq $one.scaling.mode "keda") (eq (int $one.scaling.min) 0) -}}
+{{- fail "consumers.recordings.scaling.min is 0: what is to be fetched, and fetched again, are rows that its own process works on, and no lag tells of them. Set it to 1." -}}
 {{- end -}}
 {{- if gt (int $one.scaling.min) (int $one.scaling.max) -}}
 {{- fail (printf "consumers.%s.scaling.min is more than its max." $name) -}}
