@@ -19,6 +19,7 @@ from cli.reconciler.reconciliation import Reconciliation, Tally
 from cli.since import seconds_of, since_us
 from consumers.database import read_only
 from runtime.clock import system_clock
+from runtime.cluster import ends_of
 from runtime.logs import logger
 from runtime.metrics import RECONCILED_AT
 from runtime.ops import Health, ops_app
@@ -26,7 +27,6 @@ from runtime.process import run
 from runtime.server import HttpServer
 from runtime.settings import Settings, SettingsError
 from runtime.threads import in_thread
-from runtime.topic_ends import ends_of
 from schemas.topics import CALLS_ENDED, CALLS_PREFETCH
 from service.ended_call import EndedCalls
 

@@ -1,7 +1,7 @@
 """A Kafka as it is now: its topics, how far their partitions reach, and whether a group has members."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError, for_code
 
 from runtime.kafka import KafkaUnavailable, make_admin, make_consumer, start_within, stop_within
 from runtime.settings import Settings
+from schemas.topics import Topic
 
 Place = tuple[str, int]  # a topic's name on the cluster, and a partition of it
 
@@ -86,6 +87,20 @@ class Cluster:
         if error_code:
             raise KafkaUnavailable(f"Kafka doesn't tell of the group {group}: {for_code(error_code).__name__}.")
         return len(members)
+
+
+async def ends_of(settings: Settings, topics: Sequence[Topic]) -> dict[Place, int]:
+    """How far the partitions of some topics reach, for whoever asks once.
+
+    Raises `KafkaUnavailable`, also for a topic that is not there.
+    """
+    names = [topic.named(settings.topic_prefix) for topic in topics]
+    async with connected(settings) as cluster:
+        known = await cluster.topics()
+        if missing := sorted(set(names) - known.keys()):
+            raise KafkaUnavailable(f"Kafka has no topic {', '.join(missing)}: run `ringlog topics apply`.")
+        reaches = await cluster.reaches([(name, number) for name in names for number in known[name]])
+    return {place: reach.end for place, reach in reaches.items()}
 
 
 @asynccontextmanager
