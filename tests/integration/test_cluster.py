@@ -3,7 +3,7 @@
 import pytest
 
 from runtime import cluster
-from runtime.cluster import connected, ends_of
+from runtime.cluster import connected, describe, ends_of
 from runtime.kafka import KafkaUnavailable
 from runtime.settings import Settings
 from schemas.topics import CALLS_ENDED, CALLS_PREFETCH
@@ -51,3 +51,11 @@ async def test_kafka_that_is_not_there_is_unavailable(settings: Settings) -> Non
     nowhere = settings.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:9"})
     with pytest.raises(KafkaUnavailable, match="can't be reached"):
         await ends_of(nowhere, [CALLS_ENDED])
+
+
+async def test_description_is_of_all_topics_whoever_asks(settings: Settings, topics: tuple[str, ...]) -> None:
+    cluster_id, known = await describe(settings)
+    assert set(topics) <= known.keys()
+    assert known[CALLS_ENDED.named(settings.topic_prefix)] == [0, 1]
+    async with connected(settings) as asked:
+        assert (await asked.id(), await asked.topics()) == (cluster_id, known)
