@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from runtime.cluster import describe
+from runtime.fetched_records import read_lean
 from runtime.kafka import KafkaUnavailable, make_consumer, start_within, stop_within
-from runtime.lean_records import read_lean
 from runtime.settings import Settings
 from schemas.topics import Topic
 from state.slices import Message, Slice
