@@ -1,5 +1,6 @@
 """The settings of a command: the environment, and for what it doesn't say, the ringlog that runs here."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -84,6 +85,14 @@ def end_with(sentence: str, code: int = EXIT_FAILED) -> NoReturn:
     """Ends the command."""
     complain(sentence)
     raise typer.Exit(code)
+
+
+def ask(question: str, otherwise: str, *, json: bool) -> None:
+    """Ends the command when nobody agrees, with `otherwise`: what was not done. With `json` nobody is there to ask."""
+    if json or not sys.stdin.isatty():
+        end_with(f"{otherwise}: there is nobody to ask. Say --yes.", EXIT_SETTINGS)
+    if not typer.confirm(question, err=True):
+        end_with(f"{otherwise}.")
 
 
 def patiently(attempt: Callable[[], T], *, wait: bool) -> T:

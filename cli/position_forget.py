@@ -1,6 +1,5 @@
 """`ringlog positions forget`: a consumer of somebody's own that was given up."""
 
-import sys
 from typing import Annotated, Any
 
 import msgspec
@@ -8,7 +7,7 @@ import typer
 from sqlalchemy import Engine
 
 from cli.consumer_processes import counted, processes_of
-from cli.context import end_with, explained, load, out
+from cli.context import ask, end_with, explained, load, out
 from cli.database import opened
 from consumers import traces
 from consumers.database import read_only
@@ -100,12 +99,9 @@ def _agree(consumer: str, found: Traces, *, yes: bool, json: bool) -> None:
             highlight=False,
             soft_wrap=True,
         )
-    if yes:
-        return
-    if json or not sys.stdin.isatty():
-        end_with("Nothing was forgotten: there is nobody to ask. Say --yes.", EXIT_SETTINGS)
-    if not typer.confirm(f"Under this name it would begin at the first event again. Forget {consumer}?", err=True):
-        end_with("Nothing was forgotten.")
+    if not yes:
+        question = f"Under this name it would begin at the first event again. Forget {consumer}?"
+        ask(question, "Nothing was forgotten", json=json)
 
 
 def _erase(engine: Engine, consumer: str, seen: Traces, *, force: bool) -> Traces:
