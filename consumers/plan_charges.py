@@ -39,7 +39,7 @@ class PlanCharges:
         return self._plans.metadata_key if self._plans else None
 
     def record(self, tx: Connection, changed: Mapping[str, Sequence[Revision]], known: Collection[str]) -> None:
-        """`changed` and `known`: as `revisions.recorded` gives them, which has locked these sessions."""
+        """`changed` and `known`: as `revisions.record` gives them, which has locked these sessions."""
         stored = charges_of(tx, known)
         terms_of = self._terms_of(tx, changed, stored)
         due: list[_Row] = []

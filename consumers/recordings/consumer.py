@@ -54,7 +54,7 @@ class Recordings:
             call = ended_call(record)
             if mention := _mention_in(call):
                 seen.setdefault(call.session_id, []).append(call.revision(_encode(mention)))
-        changed = revisions.record(tx, self.name, seen)
+        changed = revisions.record(tx, self.name, seen).changed
         _upsert(tx, [_row(session_id, history) for session_id, history in sorted(changed.items())])
 
 
