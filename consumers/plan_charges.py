@@ -12,10 +12,9 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, select
 
 from consumers.bills import KnownCall, call_of
-from consumers.database import insert
 from consumers.plans import Plans, day_of
 from consumers.revisions import Revision
-from consumers.rows import among, insert_rows
+from consumers.rows import among, insert, insert_rows
 from consumers.tables import plan_charges, plan_terms
 from consumers.terms import Terms, price, read_terms
 

@@ -8,9 +8,10 @@ from sqlalchemy import Connection, case
 
 from consumers import revisions
 from consumers.calls import EndedCall, ended_call
-from consumers.database import clean_text, insert
+from consumers.database import clean_text
 from consumers.recordings.object_name import object_stem
 from consumers.revisions import Revision
+from consumers.rows import insert
 from consumers.tables import recordings
 from schemas.caller import Caller
 from schemas.event import Record

@@ -9,8 +9,7 @@ from sqlalchemy import BigInteger, Column, Connection, Integer, MetaData, Table,
 from consumers import revisions
 from consumers.calls import EndedCall, ended_call
 from consumers.contract import Record
-from consumers.database import insert, upsert
-from consumers.rows import among
+from consumers.rows import among, insert, upsert
 from schemas.topics import CALLS_ENDED
 
 MINUTE_US = 60_000_000
