@@ -126,6 +126,9 @@ def redrive(
     since: Since = None,
     session: Session = None,
     group: Group = None,
+    discarded: Annotated[
+        bool, typer.Option("--discarded", help="Those that were discarded, instead of those nobody has settled.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Have events handled by this consumer alone, in this process: run it where the mended version is installed.
@@ -141,7 +144,7 @@ def redrive(
 
         ringlog dead-letters redrive my_package:CrmSync --group crm --all
     """
-    wanted = Wanted(which or [], all_, error, since, session)
+    wanted = Wanted(which or [], all_, error, since, session, discarded)
     result = _Redriven()
     with explained():
         settings = load()

@@ -16,27 +16,32 @@ from runtime.settings import Settings
 
 
 class Wanted(msgspec.Struct):
-    """As the command line says it."""
+    """As the command line says it. `discarded`: of those that were discarded, instead of those nobody has settled."""
 
     which: list[str]
     all: bool
     error: str | None
     since: str | None
     session: str | None
+    discarded: bool = False
 
 
 def chosen(engine: Engine, settings: Settings, consumer: str, wanted: Wanted) -> list[Letter]:
     """Ends the command when it does not say which. Raises `SettingsError`."""
-    filtered = wanted.error is not None or wanted.since is not None or wanted.session is not None
-    if wanted.which and not filtered and not wanted.all:
+    said = (wanted.error, wanted.since, wanted.session)
+    are_so = wanted.all or wanted.discarded or any(it is not None for it in said)
+    if wanted.which and not are_so:
         return named(engine, settings, consumer, wanted.which)
     if wanted.which:
         end_with("Name dead letters, or say which by --all, --error, --since and --session; not both.", EXIT_SETTINGS)
-    if not filtered and not wanted.all:
+    if not are_so:
         end_with("Name dead letters, or say which by --all, --error, --since or --session.", EXIT_SETTINGS)
     with read_only(engine).connect() as tx:
         time = since_us(wanted.since, system_clock())
-        return letter_book.find(tx, consumer, error=wanted.error, since_us=time, session_id=wanted.session)
+        found = letter_book.find(
+            tx, consumer, settled=wanted.discarded, error=wanted.error, since_us=time, session_id=wanted.session
+        )
+    return [it for it in found if it.outcome == ("discarded" if wanted.discarded else None)]
 
 
 def named(engine: Engine, settings: Settings, consumer: str, which: Sequence[str]) -> list[Letter]:

@@ -246,6 +246,12 @@ def test_what_is_not_named_is_discarded_when_somebody_agrees(on: Callable[[None]
     assert (code, said.endswith("2 discarded.\n"), len(ringlog.json("list", "billing"))) == (0, True, 2)
     assert ringlog.json("discard", "billing", "--all", "--yes") == {"discarded": 2, "already": 0}
 
+    assert ringlog.json("redrive", "billing", "--all")["redriven"] == 0
+    assert ringlog.json("redrive", "billing", "--discarded", "--session=odd-1")["redriven"] == 2
+    assert ringlog.json("redrive", "billing", "--discarded")["redriven"] == 2, "and no other is left"
+    assert ringlog.json("redrive", "billing", "--discarded")["already"] == 0
+    assert "not both" in ringlog("redrive", "billing", "0/0", "--discarded", code=2).stderr
+
 
 def test_what_goes_wrong_is_a_sentence(on: Callable[[None], Scene]) -> None:
     ringlog = on(None)
