@@ -1,6 +1,5 @@
 """`ringlog check`: does a call get through?"""
 
-import asyncio
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -9,7 +8,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from cli.context import EXIT_FAILED, explained, load, out
+from cli.context import EXIT_FAILED, explained, load, out, result_of
 from cli.round_trip import Finding, RoundTrip
 from cli.running import NotRunning, find
 from cli.simulator.delivery import DeliveryError, Target
@@ -39,7 +38,7 @@ def check(
         settings = load()
         settings.bootstrap_servers  # noqa: B018 - says at once that it is missing
         trip = RoundTrip(settings, _target(settings, url, key), patience)
-        findings = asyncio.run(trip.run())
+        findings = result_of(trip.run)
     good = all(finding.good for finding in findings)
     if json:
         typer.echo(msgspec.json.encode({"session_id": trip.session_id, "good": good, "findings": findings}))

@@ -1,7 +1,9 @@
 """The settings of a command: the environment, and for what it doesn't say, the ringlog that runs here."""
 
+import asyncio
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -11,8 +13,9 @@ from rich.console import Console
 
 from cli.running import NotRunning, find
 from cli.secrets import read_secrets
+from consumers.stopping import unless
 from runtime.logs import configure_logs, logger
-from runtime.process import EXIT_SETTINGS
+from runtime.process import EXIT_SETTINGS, run
 from runtime.settings import Settings, SettingsError, load_settings, unknown_variables
 
 EXIT_FAILED = 1
@@ -84,6 +87,28 @@ def end_with(sentence: str, code: int = EXIT_FAILED) -> NoReturn:
     """Ends the command."""
     complain(sentence)
     raise typer.Exit(code)
+
+
+def ask(question: str, otherwise: str, *, json: bool) -> None:
+    """Ends the command when nobody agrees, with `otherwise`: what was not done. With `json` nobody is there to ask."""
+    if json or not sys.stdin.isatty():
+        end_with(f"{otherwise}: there is nobody to ask. Say --yes.", EXIT_SETTINGS)
+    if not typer.confirm(question, err=True):
+        end_with(f"{otherwise}.")
+
+
+def result_of(work: Callable[[], Awaitable[T]]) -> T:
+    """Of work that may be broken off, whose result is not None. SIGTERM and Ctrl-C cancel it, and end the command."""
+    found: list[T] = []
+
+    async def main(stop: asyncio.Event) -> None:
+        if (result := await unless(stop, work())) is not None:
+            found.append(result)
+
+    run(main)
+    if not found:
+        end_with("Stopped before the end.", EXIT_INTERRUPTED)
+    return found[0]
 
 
 def patiently(attempt: Callable[[], T], *, wait: bool) -> T:

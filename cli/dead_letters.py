@@ -11,8 +11,9 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from sqlalchemy import Engine
 
-from cli.context import EXIT_FAILED, EXIT_INTERRUPTED, complain, end_with, err, explained, load, out
+from cli.context import EXIT_FAILED, EXIT_INTERRUPTED, ask, complain, end_with, err, explained, load, out
 from cli.database import opened
+from cli.letter_choice import Wanted, chosen, named
 from cli.letter_owner import owner
 from cli.letter_text import letter_json, letter_lines, row_json, table_of
 from cli.since import since_us
@@ -24,7 +25,7 @@ from consumers.letter_book import Letter, place
 from consumers.process import Found, find
 from consumers.redrive import Failed, Redrive, Result, read
 from runtime.clock import system_clock
-from runtime.process import EXIT_SETTINGS, run
+from runtime.process import run
 from runtime.settings import Settings
 from schemas.event import Record
 
@@ -75,8 +76,7 @@ def list_(
         typer.echo(msgspec.json.encode([row_json(letter) for letter in letters]))
     elif letters:
         out.print(table_of(letters, settings.topic_prefix))
-        errors = Counter(letter.error for letter in letters).most_common()
-        err.print(", ".join(f"{count} {error}" for error, count in errors), markup=False, highlight=False)
+        err.print(_counted(letters), markup=False, highlight=False)
     else:
         err.print(f"{consumer} has no such dead letters.", highlight=False)
 
@@ -100,7 +100,7 @@ def show(
         settings = load()
         with opened(settings) as engine:
             consumer = owner(engine, consumer, group)
-            letters = _named(engine, settings, consumer, [which])
+            letters = named(engine, settings, consumer, [which])
         if len(letters) > 1:
             end_with(f"There are {len(letters)} dead letters of {which}: name one of {', '.join(map(place, letters))}.")
         found: list[Record | None] = []
@@ -126,6 +126,9 @@ def redrive(
     since: Since = None,
     session: Session = None,
     group: Group = None,
+    discarded: Annotated[
+        bool, typer.Option("--discarded", help="Those that were discarded, instead of those nobody has settled.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Have events handled by this consumer alone, in this process: run it where the mended version is installed.
@@ -141,13 +144,13 @@ def redrive(
 
         ringlog dead-letters redrive my_package:CrmSync --group crm --all
     """
-    wanted = _Wanted(which or [], all_, error, since, session)
+    wanted = Wanted(which or [], all_, error, since, session, discarded)
     result = _Redriven()
     with explained():
         settings = load()
         with opened(settings) as engine:
             name = owner(engine, consumer, group)
-            letters = _chosen(engine, settings, name, wanted)
+            letters = chosen(engine, settings, name, wanted)
             found = find(consumer, group)
             try:
                 run(lambda stop: _redrive(settings, found, engine, letters, result, stop))
@@ -168,20 +171,28 @@ def discard(
     since: Since = None,
     session: Session = None,
     group: Group = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
     json: Json = False,
 ) -> None:
     """Settle dead letters without handling their events. The events stay in Kafka, and may be redriven by name.
 
-    Example:
+    Before it discards those that are not named it says how many, and asks.
+
+    Examples:
 
         ringlog dead-letters discard billing 3/1042
+
+        ringlog dead-letters discard billing --error KeyError --yes
     """
-    wanted = _Wanted(which or [], all_, error, since, session)
+    wanted = Wanted(which or [], all_, error, since, session)
     with explained():
         settings = load()
         with opened(settings) as engine:
             consumer = owner(engine, consumer, group)
-            letters = _chosen(engine, settings, consumer, wanted)
+            letters = chosen(engine, settings, consumer, wanted)
+            if letters and not wanted.which and not yes:
+                question = f"{consumer} has {_counted(letters)}, and will handle none of them. Discard them?"
+                ask(question, "Nothing was discarded", json=json)
             with engine.begin() as tx:
                 now = system_clock()
                 done = sum(letter_book.settle(tx, consumer, letter, "discarded", now) for letter in letters)
@@ -189,14 +200,6 @@ def discard(
         typer.echo(msgspec.json.encode({"discarded": done, "already": len(letters) - done}))
     else:
         _say(f"{done} discarded", f"{len(letters) - done} settled before")
-
-
-class _Wanted(msgspec.Struct):
-    which: list[str]
-    all: bool
-    error: str | None
-    since: str | None
-    session: str | None
 
 
 class _Redriven(msgspec.Struct):
@@ -216,29 +219,9 @@ class _Redriven(msgspec.Struct):
             self.already += 1
 
 
-def _chosen(engine: Engine, settings: Settings, consumer: str, wanted: _Wanted) -> list[Letter]:
-    filtered = wanted.error is not None or wanted.since is not None or wanted.session is not None
-    if wanted.which and not filtered and not wanted.all:
-        return _named(engine, settings, consumer, wanted.which)
-    if wanted.which:
-        end_with("Name dead letters, or say which by --all, --error, --since and --session; not both.", EXIT_SETTINGS)
-    if not filtered and not wanted.all:
-        end_with("Name dead letters, or say which by --all, --error, --since or --session.", EXIT_SETTINGS)
-    with read_only(engine).connect() as tx:
-        time = since_us(wanted.since, system_clock())
-        return letter_book.find(tx, consumer, error=wanted.error, since_us=time, session_id=wanted.session)
-
-
-def _named(engine: Engine, settings: Settings, consumer: str, which: Sequence[str]) -> list[Letter]:
-    with read_only(engine).connect() as tx:
-        letters = letter_book.find(tx, consumer, settled=True)
-    found: dict[str, Letter] = {}
-    for name in which:
-        matching = letter_book.matching(letters, name, settings.topic_prefix)
-        if not matching:
-            end_with(f"{consumer} has no dead letter {name}: `ringlog dead-letters list {consumer} --all` shows them.")
-        found |= {place(letter): letter for letter in matching}
-    return list(found.values())
+def _counted(letters: Sequence[Letter]) -> str:
+    errors = Counter(letter.error for letter in letters).most_common()
+    return ", ".join(f"{count} {error}" for error, count in errors)
 
 
 async def _look_up(settings: Settings, consumer: str, letters: Sequence[Letter], found: list[Record | None]) -> None:

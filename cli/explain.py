@@ -36,7 +36,7 @@ def explain(
         int | None, typer.Option("--last", min=1, max=MOST, metavar="N", help="Instead: the last N prefetches.")
     ] = None,
     prompts: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Compare with these templates. [default: those in use]")
+        Path | None, typer.Option(metavar="DIR", help="Compare with these templates. Default: those in use.")
     ] = None,
     diffs: Annotated[int, typer.Option(min=0, help="With --last: show the first so many differences.")] = 3,
     json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,

@@ -1,6 +1,5 @@
 """`ringlog positions forget`: a consumer of somebody's own that was given up."""
 
-import sys
 from typing import Annotated, Any
 
 import msgspec
@@ -8,12 +7,12 @@ import typer
 from sqlalchemy import Engine
 
 from cli.consumer_processes import counted, processes_of
-from cli.context import end_with, explained, load, out
+from cli.context import ask, end_with, explained, load, out
 from cli.database import opened
-from consumers import traces
+from consumers import footprint
 from consumers.database import read_only
+from consumers.footprint import Footprint
 from consumers.lag import BUILDER, OURS
-from consumers.traces import Traces
 from runtime.cluster import connected
 from runtime.process import EXIT_SETTINGS, run
 from runtime.settings import Settings
@@ -57,9 +56,9 @@ def forget(
         out.print(f"{consumer} is forgotten.", markup=False, highlight=False, soft_wrap=True)
 
 
-def _found(engine: Engine, consumer: str) -> Traces:
+def _found(engine: Engine, consumer: str) -> Footprint:
     with read_only(engine).connect() as tx:
-        found = traces.of(tx, consumer)
+        found = footprint.of(tx, consumer)
     if found.is_nothing:
         end_with(f"There is nothing of {consumer!r} in the database: `ringlog lag` shows whose positions there are.")
     return found
@@ -75,7 +74,7 @@ async def _refuse_running(settings: Settings, consumer: str) -> None:
         )
 
 
-def _refuse_open(consumer: str, found: Traces) -> None:
+def _refuse_open(consumer: str, found: Footprint) -> None:
     if found.unsettled:
         end_with(
             f"{consumer} has {_number(found.unsettled, 'unsettled dead letter')}: forgotten with it, nobody would know"
@@ -88,7 +87,7 @@ def _refuse_open(consumer: str, found: Traces) -> None:
         )
 
 
-def _agree(consumer: str, found: Traces, *, yes: bool, json: bool) -> None:
+def _agree(consumer: str, found: Footprint, *, yes: bool, json: bool) -> None:
     """Ends the command when nobody agrees."""
     if not json:
         counts = [
@@ -100,28 +99,25 @@ def _agree(consumer: str, found: Traces, *, yes: bool, json: bool) -> None:
             highlight=False,
             soft_wrap=True,
         )
-    if yes:
-        return
-    if json or not sys.stdin.isatty():
-        end_with("Nothing was forgotten: there is nobody to ask. Say --yes.", EXIT_SETTINGS)
-    if not typer.confirm(f"Under this name it would begin at the first event again. Forget {consumer}?", err=True):
-        end_with("Nothing was forgotten.")
+    if not yes:
+        question = f"Under this name it would begin at the first event again. Forget {consumer}?"
+        ask(question, "Nothing was forgotten", json=json)
 
 
-def _erase(engine: Engine, consumer: str, seen: Traces, *, force: bool) -> Traces:
+def _erase(engine: Engine, consumer: str, seen: Footprint, *, force: bool) -> Footprint:
     """What was there, under the lock, and is gone."""
     with engine.begin() as tx:
-        found = traces.of(tx, consumer, lock=True)
+        found = footprint.of(tx, consumer, lock=True)
         _refuse_open(consumer, found)
         if found.positions != seen.positions and not force:
             end_with(
                 f"Nothing was forgotten: {consumer} has read on meanwhile, so a process of it runs. Stop it first."
             )
-        traces.erase(tx, consumer)
+        footprint.erase(tx, consumer)
     return found
 
 
-def _counts(found: Traces) -> dict[str, Any]:
+def _counts(found: Footprint) -> dict[str, Any]:
     return {
         "positions": len(found.positions),
         "sessions": found.sessions,

@@ -1,6 +1,5 @@
 """`ringlog positions show | set | forget`"""
 
-import sys
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -11,7 +10,7 @@ from rich.text import Text
 from sqlalchemy import Engine
 
 from cli.consumer_processes import counted, processes_of
-from cli.context import end_with, err, explained, load, out
+from cli.context import ask, end_with, err, explained, load, out
 from cli.database import opened
 from cli.position_forget import forget
 from cli.position_plan import Step, Wish, steps_of, wish_of
@@ -178,11 +177,8 @@ def _agree(asked: _Asked, steps: Sequence[Step]) -> None:
         end_with(
             f"Nothing was moved: {asked.consumer} would never read {skipped} events. Say --skip as well.", EXIT_SETTINGS
         )
-    if asked.json or not sys.stdin.isatty():
-        end_with("Nothing was moved: there is nobody to ask. Say --yes.", EXIT_SETTINGS)
     warning = f"{asked.consumer} will never read {skipped} of these events. " if skipped else ""
-    if not typer.confirm(f"{warning}Move the positions?", err=True):
-        end_with("Nothing was moved.")
+    ask(f"{warning}Move the positions?", "Nothing was moved", json=asked.json)
 
 
 def _report(asked: _Asked, steps: Sequence[Step]) -> None:

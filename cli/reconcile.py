@@ -10,7 +10,7 @@ import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from sqlalchemy import Engine
 
-from cli.context import EXIT_FAILED, EXIT_INTERRUPTED, begin, complain, err, explained, load, out
+from cli.context import EXIT_FAILED, EXIT_INTERRUPTED, complain, err, explained, join, load, out
 from cli.database import opened
 from cli.publishing import connected_journal
 from cli.reconciler import ledger
@@ -19,6 +19,7 @@ from cli.reconciler.reconciliation import Reconciliation, Tally
 from cli.since import seconds_of, since_us
 from consumers.database import read_only
 from runtime.clock import system_clock
+from runtime.cluster import ends_of
 from runtime.logs import logger
 from runtime.metrics import RECONCILED_AT
 from runtime.ops import Health, ops_app
@@ -26,7 +27,6 @@ from runtime.process import run
 from runtime.server import HttpServer
 from runtime.settings import Settings, SettingsError
 from runtime.threads import in_thread
-from runtime.topic_ends import ends_of
 from schemas.topics import CALLS_ENDED, CALLS_PREFETCH
 from service.ended_call import EndedCalls
 
@@ -59,14 +59,15 @@ def reconcile(
         str | None, typer.Option(metavar="TIME", help="Again and again, with this pause: 5m. Otherwise once.")
     ] = None,
     rate: Annotated[float, typer.Option(min=0.01, max=1000, help="Requests a second, at the most.")] = 5.0,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON for programs; with --every a line a pass.")] = False,
 ) -> None:
     """Ask the provider for calls whose end did not arrive, and publish what was missed, marked as recovered.
 
     First the provider's list of calls is read, for those of which no webhook came at all; then each overdue call is
     asked for (RINGLOG_LONGEST_CALL_S), and those whose cost is still unknown. Doing it again changes nothing. Needs
     RINGLOG_MILLIS_API_KEY, Kafka, the database, a running `ringlog consume calls`, and the settings of the service
-    that say who a caller is. With --every it stays, with health and metrics on RINGLOG_OPS_PORT, until SIGTERM.
+    that say who a caller is. With --every it stays, with health and metrics on RINGLOG_OPS_PORT, until SIGTERM; a pass
+    that is broken off is logged, and the next one goes on from there.
 
     Examples:
 
@@ -84,8 +85,8 @@ def reconcile(
             _once(load(), from_us, rate, json)
         else:
             pause_s = seconds_of(every, "--every")
-            settings = begin("reconcile")
-            run(lambda stop: _Loop(settings, rate, pause_s).run(from_us, stop))
+            settings = join("reconcile")
+            run(lambda stop: _Loop(settings, rate, pause_s, json).run(from_us, stop))
 
 
 def _once(settings: Settings, from_us: int | None, rate: float, json: bool) -> None:
@@ -118,10 +119,11 @@ def _once(settings: Settings, from_us: int | None, rate: float, json: bool) -> N
 class _Loop:
     """Passes with a pause between them; what breaks one off is told, and the next one goes on."""
 
-    def __init__(self, settings: Settings, rate: float, pause_s: float) -> None:
+    def __init__(self, settings: Settings, rate: float, pause_s: float, json: bool) -> None:
         self._settings = settings
         self._rate = rate
         self._pause_s = pause_s
+        self._json = json
         self._broken = 0
         self._said: dict[str, Any] = {"last": "none yet"}
         self._log = logger("cli.reconcile")
@@ -132,6 +134,7 @@ class _Loop:
             ops_app(self._health), settings.host, settings.ops_port, name="ops", port_setting="RINGLOG_OPS_PORT"
         )
         await ops.start()
+        self._log.info("started", every_s=self._pause_s, ops_port=ops.port)
         try:
             while not stop.is_set():
                 if await self._pass(from_us, stop):
@@ -155,6 +158,9 @@ class _Loop:
             self._said["last"] = f"broken off: {error}"
             self._log.warning("a pass was broken off", reason=str(error), **msgspec.structs.asdict(tally))
             return False
+        finally:  # what was recovered before a pass was broken off is recovered
+            if self._json:
+                typer.echo(msgspec.json.encode(tally))
         self._broken = 0
         self._said["last"] = "complete"
         RECONCILED_AT.set_to_current_time()

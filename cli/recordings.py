@@ -10,7 +10,7 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from sqlalchemy import Engine
 
-from cli.context import EXIT_FAILED, EXIT_INTERRUPTED, complain, end_with, err, explained, load, out
+from cli.context import EXIT_FAILED, EXIT_INTERRUPTED, complain, end_with, err, explained, load, out, result_of
 from cli.database import opened
 from cli.recording_text import entry_json, table_of, totals
 from cli.since import since_us
@@ -168,7 +168,7 @@ def _must_be_gone(settings: Settings, entry: Entry, lost: bool) -> None:
         end_with(f"The recording of {name} is stored. If its object is gone, fetch it again with --lost.")
     storage = Storage.open(settings)
     try:
-        there = asyncio.run(storage.holds(entry.object or ""))
+        there = result_of(lambda: storage.holds(entry.object or ""))
     except StorageAway as error:
         end_with(f"The storage of the recordings can't be read ({error}).")
     if there:

@@ -1,17 +1,30 @@
 """A time as people say it: `2h` ago, or a date."""
 
 import re
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import UTC, date, datetime
 
 from runtime.settings import SettingsError
 
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_DAY_US = _UNIT_S["d"] * 1_000_000
 _SPAN = re.compile(r"([0-9]{1,6})([smhd])")
 
 
 def since_us(said: str | None, now_us: int) -> int | None:
     """As `time_us`; None for None."""
     return None if said is None else time_us(said, now_us, "--since")
+
+
+def until_us(said: str | None, now_us: int) -> int | None:
+    """As `time_us`, for what ends before it; of a day that is its end. None for None."""
+    if said is None:
+        return None
+    time = time_us(said, now_us, "--until")
+    with suppress(ValueError):
+        date.fromisoformat(said)
+        return time + _DAY_US
+    return time
 
 
 def time_us(said: str, now_us: int, option: str) -> int:

@@ -33,7 +33,7 @@ def tail(
     topic: Annotated[str, typer.Argument(help="With RINGLOG_TOPIC_PREFIX or without it.")],
     number: Annotated[
         int | None,
-        typer.Option("-n", "--last", min=0, max=MOST, help=f"The last so many. [default: {LAST}; with --from all]"),
+        typer.Option("-n", "--last", min=0, max=MOST, help=f"The last so many. Default: {LAST}; with --from all."),
     ] = None,
     from_: Annotated[
         str | None,

@@ -1,13 +1,12 @@
 """`ringlog topics apply | check | list`"""
 
-import asyncio
 from typing import Annotated, Any
 
 import msgspec
 import typer
 from rich.table import Column, Table
 
-from cli.context import EXIT_FAILED, explained, load, out, patiently
+from cli.context import EXIT_FAILED, explained, load, out, patiently, result_of
 from consumers.own import check_name
 from runtime import topics
 from runtime.topics import Report, TopicStatus
@@ -37,7 +36,7 @@ def apply(fix: Fix = False, wait: Wait = False, consumer: Own = None, json: Json
     """
     with explained():
         settings, wanted = load(), _with_own(consumer)
-        report = patiently(lambda: asyncio.run(topics.apply(settings, fix=fix, topics=wanted)), wait=wait)
+        report = patiently(lambda: result_of(lambda: topics.apply(settings, fix=fix, topics=wanted)), wait=wait)
     if json:
         _print_json(report)
         return
@@ -59,7 +58,7 @@ def check(consumer: Own = None, json: Json = False) -> None:
         ringlog topics check --consumer crm
     """
     with explained():
-        report = asyncio.run(topics.check(load(), topics=_with_own(consumer)))
+        report = _checked(consumer)
     if json:
         _print_json(report)
     else:
@@ -79,7 +78,7 @@ def list_(consumer: Own = None, json: Json = False) -> None:
         ringlog topics list --json
     """
     with explained():
-        report = asyncio.run(topics.check(load(), topics=_with_own(consumer)))
+        report = _checked(consumer)
     if json:
         _print_json(report)
         return
@@ -97,6 +96,12 @@ def list_(consumer: Own = None, json: Json = False) -> None:
             _kept(status),
         )
     out.print(table)
+
+
+def _checked(own: list[str] | None) -> Report:
+    """Raises `SettingsError`, `KafkaUnavailable` and `TopicsForbidden`."""
+    settings, wanted = load(), _with_own(own)
+    return result_of(lambda: topics.check(settings, topics=wanted))
 
 
 def _with_own(consumers: list[str] | None) -> list[Topic]:

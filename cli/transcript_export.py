@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, BinaryIO, NoReturn
@@ -13,13 +12,14 @@ from sqlalchemy import Engine
 
 from cli.context import EXIT_FAILED, complain, err, explained, load, out
 from cli.database import opened
+from cli.since import since_us, until_us
 from cli.transcript_formats import Csv, Format, JsonLines, Markdown
 from cli.whole_file import whole_file
 from consumers.conversations import PAGE, Choice, Conversation, count, page, snapshots
 from consumers.recordings.object_name import safe_part
+from runtime.clock import system_clock
 from runtime.process import EXIT_SETTINGS
-
-_DAY_US = 24 * 60 * 60 * 1_000_000
+from runtime.settings import SettingsError
 
 
 class _Name(StrEnum):
@@ -31,15 +31,16 @@ class _Name(StrEnum):
 _FORMATS: dict[_Name, type[Format]] = {_Name.markdown: Markdown, _Name.jsonl: JsonLines, _Name.csv: Csv}
 
 
-def _day(what: str) -> typer.models.OptionInfo:
-    option: typer.models.OptionInfo = typer.Option(formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", help=what)
-    return option
-
-
 def export(
     format_: Annotated[_Name, typer.Option("--format", help="jsonl has everything; the others are for people.")],
-    since: Annotated[datetime | None, _day("Calls that began on this day or later, in UTC.")] = None,
-    until: Annotated[datetime | None, _day("Calls that began on this day or earlier, in UTC.")] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Calls that began since: 2h, 3d, 2026-01-31T09:30 in UTC, or a day."),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Calls that began before, said as for --since; a day is in it."),
+    ] = None,
     agent: Annotated[str | None, typer.Option(help="Calls of this agent only.")] = None,
     output: Annotated[
         str | None,
@@ -58,13 +59,10 @@ def export(
 
         ringlog transcripts export --format markdown --output transcripts/
     """
-    if since is not None and until is not None and until < since:
-        _refuse(f"--until {until:%Y-%m-%d} is before --since {since:%Y-%m-%d}: no call began in between.")
-    choice = Choice(
-        None if since is None else _micros(since), None if until is None else _micros(until) + _DAY_US, agent
-    )
     style = _FORMATS[format_]()
     into_folder = output is not None and _is_folder(output, style)
+    with explained():
+        choice = _choice(since, until, agent)
     with explained(), opened(load()) as engine:
         found = _counted(engine, choice, shown=err.is_terminal and not (output is None and out.is_terminal))
         try:
@@ -78,9 +76,13 @@ def export(
         err.print(f"{written} transcript{'s' * (written != 1)} written to {output}.", highlight=False, soft_wrap=True)
 
 
-def _micros(day: datetime) -> int:
-    """Its beginning, in microseconds since the epoch."""
-    return round(day.replace(tzinfo=UTC).timestamp()) * 1_000_000
+def _choice(since: str | None, until: str | None, agent: str | None) -> Choice:
+    """Raises `SettingsError`."""
+    now_us = system_clock()
+    choice = Choice(since_us(since, now_us), until_us(until, now_us), agent)
+    if choice.since is not None and choice.until is not None and choice.until <= choice.since:
+        raise SettingsError(f"--until {until} is before --since {since}: no call began in between.")
+    return choice
 
 
 def _is_folder(output: str, style: Format) -> bool:

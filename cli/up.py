@@ -29,7 +29,7 @@ from schemas.topics import PARTITIONS_LOCALLY
 
 def up(
     data_dir: Annotated[
-        Path | None, typer.Option(help="Where everything is kept. [default: RINGLOG_DATA_DIR or ringlog-data]")
+        Path | None, typer.Option(help="Where everything is kept. Default: RINGLOG_DATA_DIR, or ringlog-data.")
     ] = None,
 ) -> None:
     """Run everything here: Kafka (when none is configured), the service, the profile builder and the consumers.

@@ -64,7 +64,7 @@ class Billing:
         for record in records:
             call = ended_call(record)
             seen.setdefault(call.session_id, []).append(call.revision(encoded(bill_of(call, metadata_key))))
-        recorded = revisions.recorded(tx, self.name, seen)
+        recorded = revisions.record(tx, self.name, seen)
         changed = recorded.changed
         stored = stored_entries(tx, recorded.known)
         gone: list[dict[str, Any]] = []

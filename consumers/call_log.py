@@ -57,7 +57,7 @@ class CallLog:
         for record in records:
             session_id, revision = _prefetched(record) if record.event_type == PREFETCHED else _ended(record)
             seen.setdefault(session_id, []).append(revision)
-        changed = revisions.record(tx, self.name, seen)
+        changed = revisions.record(tx, self.name, seen).changed
         rows = [_row(session_id, history) for session_id, history in sorted(changed.items())]
         insert_rows(tx, call_log, rows, replacing=_SAID)
 

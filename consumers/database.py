@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,8 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from psycopg.types.array import ListBinaryDumper
-from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy import exc as sa_exc
-from sqlalchemy.dialects import postgresql, sqlite
 
 from consumers.arrays import use_arrays
 from consumers.outage import outage
@@ -52,7 +51,6 @@ MIGRATION_LOCK = 0x72696E676C6F67
 SCHEMA_POLL_S = 1.0
 SCHEMA_SAY_EVERY_S = 30.0
 
-Insert = postgresql.Insert | sqlite.Insert
 
 _TRANSACTION_TIMEOUT_SINCE = 17_00_00
 
@@ -178,25 +176,6 @@ def unhurried(tx: Connection, limit_s: float = 0) -> None:
 def deferred(engine: Engine) -> Engine:
     """Transactions that lock a file of SQLite's when they first write to it, and not at their beginning."""
     return engine.execution_options(**{_READ_ONLY: True})
-
-
-def insert(tx: Connection, table: Table) -> Insert:
-    """`INSERT` with the `on_conflict_do_update` and `on_conflict_do_nothing` of this connection's database."""
-    return sqlite.insert(table) if tx.dialect.name == "sqlite" else postgresql.insert(table)
-
-
-def upsert(tx: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes the rows, all with the same columns; one whose primary key is there already gets the new values."""
-    if not rows:
-        return
-    statement = insert(tx, table)
-    key = [column.name for column in table.primary_key]
-    new = {name: statement.excluded[name] for name in rows[0] if name not in key}
-    if new:
-        statement = statement.on_conflict_do_update(index_elements=key, set_=new)
-    else:
-        statement = statement.on_conflict_do_nothing(index_elements=key)
-    tx.execute(statement, [dict(row) for row in rows])
 
 
 def clean_text(text: str) -> str:

@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from runtime.kafka import KafkaUnavailable, make_admin, make_consumer, start_within, stop_within
-from runtime.lean_records import read_lean
+from runtime.cluster import describe
+from runtime.fetched_records import read_lean
+from runtime.kafka import KafkaUnavailable, make_consumer, start_within, stop_within
 from runtime.settings import Settings
 from schemas.topics import Topic
 from state.slices import Message, Slice
@@ -61,12 +61,14 @@ class Follower:
 
     async def open(self) -> None:
         """Finds the topics. Raises `KafkaUnavailable`, also while one is missing, and Kafka's errors."""
-        cluster_id, partitions = await self._describe()
+        cluster_id, known = await describe(self._settings)
+        if missing := sorted(self._names.keys() - known.keys()):
+            raise KafkaUnavailable(f"there is no topic {', '.join(missing)}: run `ringlog topics apply`")
         self.lineage = f"{cluster_id}/{self._settings.topic_prefix}"
         self._partitions = {
-            TopicPartition(name, number): (self._names[name], number)
-            for name, numbers in partitions.items()
-            for number in numbers
+            TopicPartition(name, number): (topic, number)
+            for name, topic in self._names.items()
+            for number in known[name]
         }
         await start_within(self._consumer)
         read_lean(self._consumer)  # the fold looks at no header
@@ -175,21 +177,3 @@ class Follower:
     async def _ends_now(self) -> Offsets:
         ends = await asyncio.wait_for(self._consumer.end_offsets(list(self._partitions)), ASK_DEADLINE_S)
         return {self._partitions[tp]: offset for tp, offset in ends.items()}
-
-    async def _describe(self) -> tuple[str, dict[str, list[int]]]:
-        """The cluster's id, and the partitions of each topic."""
-        admin = make_admin(self._settings)
-        await start_within(admin)
-        try:
-            cluster_id = (await admin.describe_cluster())["cluster_id"]
-            described: list[dict[str, Any]] = await admin.describe_topics()  # of all: asking for one might create it
-        finally:
-            await stop_within(admin)
-        found = {
-            topic["topic"]: [partition["partition"] for partition in topic["partitions"]]
-            for topic in described
-            if topic["topic"] in self._names and not topic["error_code"]
-        }
-        if missing := sorted(self._names.keys() - found.keys()):
-            raise KafkaUnavailable(f"there is no topic {', '.join(missing)}: run `ringlog topics apply`")
-        return cluster_id, found

@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 from sqlalchemy import ColumnElement, Connection, func, select, update
 
-from consumers import database
+from consumers.rows import upsert
 from consumers.tables import dead_letters, positions
 
 Outcome = Literal["redriven", "discarded"]
@@ -55,7 +55,7 @@ class Share(msgspec.Struct, frozen=True):
 def enter(tx: Connection, consumer: str, letter: Letter) -> None:
     """In the transaction that moves the position past the event, so that the book has what was given up, no more."""
     row = msgspec.structs.asdict(letter) | {"consumer": consumer, "handled": _handled(tx, consumer)}
-    database.upsert(tx, dead_letters, [row])
+    upsert(tx, dead_letters, [row])
 
 
 def settle(tx: Connection, consumer: str, letter: Letter, outcome: Outcome, now_us: int) -> bool:

@@ -8,7 +8,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from consumers.positions import Partition
-from runtime.kafka import KafkaUnavailable, make_admin, make_consumer, record_of, start_within, stop_within
+from runtime.cluster import describe
+from runtime.kafka import KafkaUnavailable, make_consumer, record_of, start_within, stop_within
 from runtime.settings import Settings
 from schemas.event import Record
 
@@ -37,8 +38,12 @@ class LogReader:
         self.at: dict[Partition, int] = {}
 
     async def __aenter__(self) -> Self:
-        self.cluster_id, numbers = await self._describe()
-        self._partitions = {(self._topic, number): TopicPartition(self._topic, number) for number in numbers}
+        self.cluster_id, known = await describe(self._settings)
+        if self._topic not in known:
+            raise KafkaUnavailable(
+                f"Kafka has no topic {self._topic}: is it the right Kafka, and is RINGLOG_TOPIC_PREFIX the right one?"
+            )
+        self._partitions = {(self._topic, number): TopicPartition(self._topic, number) for number in known[self._topic]}
         self._kafka = make_consumer(self._settings)
         await start_within(self._kafka)
         try:
@@ -112,24 +117,6 @@ class LogReader:
                 read_at = loop.time()  # only now: what was done with them may have taken long
             elif loop.time() - read_at > PATIENCE_S:
                 raise TimeoutError(f"nothing came for {PATIENCE_S:g} s")
-
-    async def _describe(self) -> tuple[str, list[int]]:
-        """The cluster's id, and the topic's partitions."""
-        admin = make_admin(self._settings)
-        await start_within(admin)
-        try:
-            cluster_id = str((await admin.describe_cluster())["cluster_id"])
-            described: list[dict[str, Any]] = await admin.describe_topics()  # of all: asking for one might create it
-        except (KafkaError, TimeoutError) as error:
-            raise _explained(error) from error
-        finally:
-            await stop_within(admin)
-        for topic in described:
-            if topic["topic"] == self._topic and not topic["error_code"]:
-                return cluster_id, sorted(partition["partition"] for partition in topic["partitions"])
-        raise KafkaUnavailable(
-            f"Kafka has no topic {self._topic}: is it the right Kafka, and is RINGLOG_TOPIC_PREFIX the right one?"
-        )
 
 
 def _explained(error: BaseException) -> BaseException:

@@ -12,10 +12,9 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, select
 
 from consumers.bills import KnownCall, call_of
-from consumers.database import insert
 from consumers.plans import Plans, day_of
 from consumers.revisions import Revision
-from consumers.rows import among, insert_rows
+from consumers.rows import among, insert, insert_rows
 from consumers.tables import plan_charges, plan_terms
 from consumers.terms import Terms, price, read_terms
 
@@ -39,7 +38,7 @@ class PlanCharges:
         return self._plans.metadata_key if self._plans else None
 
     def record(self, tx: Connection, changed: Mapping[str, Sequence[Revision]], known: Collection[str]) -> None:
-        """`changed` and `known`: as `revisions.recorded` gives them, which has locked these sessions."""
+        """`changed` and `known`: as `revisions.record` gives them, which has locked these sessions."""
         stored = charges_of(tx, known)
         terms_of = self._terms_of(tx, changed, stored)
         due: list[_Row] = []

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from sqlalchemy import Connection, select, update
 
-from consumers import database
+from consumers.rows import insert, upsert
 from consumers.tables import positions
 
 Partition = tuple[str, int]  # the topic's name on the cluster, with the prefix
@@ -53,7 +53,7 @@ def advance(tx: Connection, consumer: str, cluster_id: str, moves: Sequence[Move
         place = {"consumer": consumer, "topic": move.topic, "partition": move.partition}
         if move.expected is None:
             new = {**place, "next_offset": move.next, "cluster_id": cluster_id}
-            first = database.insert(tx, positions).values(new).on_conflict_do_nothing()
+            first = insert(tx, positions).values(new).on_conflict_do_nothing()
             changed = tx.execute(first, execution_options={"preserve_rowcount": True})
         else:
             here = [positions.c[name] == value for name, value in place.items()]
@@ -88,7 +88,7 @@ def put(
         }
         for (topic, partition), offset in sorted(targets.items())
     ]
-    database.upsert(tx, positions, rows)
+    upsert(tx, positions, rows)
     return before
 
 

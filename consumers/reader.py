@@ -14,12 +14,12 @@ from consumers.database import read_only
 from consumers.positions import Move
 from consumers.starting import starts_of
 from consumers.stopping import CANCEL_S, cancelled
+from runtime.fetched_records import read_whole
 from runtime.kafka import KafkaUnavailable, make_admin, make_consumer, start_within, stop_within
 from runtime.logs import logger
 from runtime.metrics import LAG
 from runtime.settings import Settings
 from runtime.threads import in_thread
-from runtime.whole_records import read_whole
 from schemas.event import Record
 
 BATCH_RECORDS = 500

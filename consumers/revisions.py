@@ -36,26 +36,21 @@ class Revision(msgspec.Struct, frozen=True):
 
 
 class Recorded(msgspec.Struct, frozen=True):
-    """`changed`: all revisions of each session where anything changed, in their order. `known`: of which of these there
-    were any before; of the others a consumer has written nothing yet.
+    """`changed`: all revisions of each session where anything changed, in their order: the last one counts. `known`: of
+    which of these there were any before; of the others a consumer has written nothing yet.
     """
 
     changed: dict[str, list[Revision]]
     known: set[str]
 
 
-def record(tx: Connection, consumer: str, seen: Mapping[str, Sequence[Revision]]) -> dict[str, list[Revision]]:
+def record(tx: Connection, consumer: str, seen: Mapping[str, Sequence[Revision]]) -> Recorded:
     """Stores what is new of the sessions in `seen` and locks them until the end of the transaction.
 
-    A repeated id keeps its earliest time. Returns, for each session where anything changed, all of its revisions in
-    their order: the last one counts. The result depends on the set of all revisions ever
-    seen and not on their order or batches. Session ids must have been through `clean_text`.
+    A repeated id keeps its earliest time. The result depends on the set of all revisions ever seen and not on their
+    order or batches. A session of which nothing was known, as most are, costs no look at any table. Session ids must
+    have been through `clean_text`.
     """
-    return recorded(tx, consumer, seen).changed
-
-
-def recorded(tx: Connection, consumer: str, seen: Mapping[str, Sequence[Revision]]) -> Recorded:
-    """As `record`. A session of which nothing was known, as most are, costs no look at any table."""
     known = _lock(tx, consumer, seen)
     times = known_events(tx, consumer, known)
     news = {session: _news(found, times.get(session, {})) for session, found in seen.items()}

@@ -1,4 +1,9 @@
-"""Many rows in one statement: a batch costs a few round trips, however many rows it writes or looks for."""
+"""Rows, written and looked for.
+
+What a batch writes goes by `insert_rows`, or by `insert_new` where what is there stays: one statement, however many
+rows they are. A few rows that replace what is there, whatever it is, go by `upsert`. Where the row that is there has a
+say in what becomes of it, `insert` begins a statement of one's own.
+"""
 
 import functools
 import json
@@ -22,9 +27,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.types import TypeEngine
 
 from consumers.arrays import array_of, arrays_of
-from consumers.database import Insert
 from consumers.tables import Words
 from schemas.words import word_numbers
+
+Insert = postgresql.Insert | sqlite.Insert
 
 
 def insert_rows(
@@ -50,6 +56,25 @@ def insert_new(tx: Connection, table: Table, rows: Sequence[Mapping[str, Any]], 
     names = tuple(rows[0])
     statement = _insert(tx.dialect.name, table, names, None).returning(told)
     return list(tx.scalars(statement, _parameters(tx, table, rows, names)))
+
+
+def insert(tx: Connection, table: Table) -> Insert:
+    """`INSERT` with the `on_conflict_do_update` and `on_conflict_do_nothing` of this connection's database."""
+    return sqlite.insert(table) if tx.dialect.name == "sqlite" else postgresql.insert(table)
+
+
+def upsert(tx: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes the rows, all with the same columns; one whose primary key is there already gets the new values."""
+    if not rows:
+        return
+    statement = insert(tx, table)
+    key = [column.name for column in table.primary_key]
+    new = {name: statement.excluded[name] for name in rows[0] if name not in key}
+    if new:
+        statement = statement.on_conflict_do_update(index_elements=key, set_=new)
+    else:
+        statement = statement.on_conflict_do_nothing(index_elements=key)
+    tx.execute(statement, [dict(row) for row in rows])
 
 
 def among(tx: Connection, of: ColumnElement[Any], values: Iterable[str] | Iterable[int]) -> ColumnElement[bool]:

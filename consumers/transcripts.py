@@ -88,7 +88,7 @@ class Transcripts:
             content = encoded(account)
             accounts[content] = account
             seen.setdefault(call.session_id, []).append(call.revision(content))
-        recorded = revisions.recorded(tx, self.name, seen)
+        recorded = revisions.record(tx, self.name, seen)
         stored = _stored(tx, recorded.known)
         rows, events = [], []
         for session_id, history in sorted(recorded.changed.items()):

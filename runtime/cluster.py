@@ -1,7 +1,7 @@
 """A Kafka as it is now: its topics, how far their partitions reach, and whether a group has members."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError, for_code
 
 from runtime.kafka import KafkaUnavailable, make_admin, make_consumer, start_within, stop_within
 from runtime.settings import Settings
+from schemas.topics import Topic
 
 Place = tuple[str, int]  # a topic's name on the cluster, and a partition of it
 
@@ -33,16 +34,11 @@ class Cluster:
         self._consumer = consumer
 
     async def id(self) -> str:
-        return str((await _asked(self._admin.describe_cluster()))["cluster_id"])
+        return await _id(self._admin)
 
     async def topics(self) -> dict[str, list[int]]:
         """The partitions of every topic, by its name."""
-        described: list[dict[str, Any]] = await _asked(self._admin.describe_topics())  # asking for one might create it
-        return {
-            topic["topic"]: sorted(partition["partition"] for partition in topic["partitions"])
-            for topic in described
-            if not topic["error_code"] and not topic["is_internal"]
-        }
+        return await _topics(self._admin)
 
     async def reaches(self, places: Collection[Place]) -> dict[Place, Reach]:
         """Of partitions that exist."""
@@ -88,20 +84,36 @@ class Cluster:
         return len(members)
 
 
+async def describe(settings: Settings) -> tuple[str, dict[str, list[int]]]:
+    """The cluster's id, and the partitions of every topic. Raises `KafkaUnavailable`."""
+    async with _administered(settings) as admin:
+        return await _id(admin), await _topics(admin)
+
+
+async def ends_of(settings: Settings, topics: Sequence[Topic]) -> dict[Place, int]:
+    """How far the partitions of some topics reach, for whoever asks once.
+
+    Raises `KafkaUnavailable`, also for a topic that is not there.
+    """
+    names = [topic.named(settings.topic_prefix) for topic in topics]
+    async with connected(settings) as cluster:
+        known = await cluster.topics()
+        if missing := sorted(set(names) - known.keys()):
+            raise KafkaUnavailable(f"Kafka has no topic {', '.join(missing)}: run `ringlog topics apply`.")
+        reaches = await cluster.reaches([(name, number) for name in names for number in known[name]])
+    return {place: reach.end for place, reach in reaches.items()}
+
+
 @asynccontextmanager
 async def connected(settings: Settings) -> AsyncIterator[Cluster]:
     """Raises `KafkaUnavailable`, and `SettingsError` when no Kafka is configured."""
-    admin = make_admin(settings)
-    await start_within(admin)
-    try:
+    async with _administered(settings) as admin:
         consumer = make_consumer(settings)
         await start_within(consumer)
         try:
             yield Cluster(admin, consumer)
         finally:
             await stop_within(consumer)
-    finally:
-        await stop_within(admin)
 
 
 def named(topics: Iterable[str], said: str, prefix: str) -> str:
@@ -120,8 +132,31 @@ def named(topics: Iterable[str], said: str, prefix: str) -> str:
     raise LookupError(f"Kafka has no topic {prefix}{said}: {has}.")
 
 
+@asynccontextmanager
+async def _administered(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = make_admin(settings)
+    await start_within(admin)
+    try:
+        yield admin
+    finally:
+        await stop_within(admin)
+
+
+async def _id(admin: AIOKafkaAdminClient) -> str:
+    return str((await _asked(admin.describe_cluster()))["cluster_id"])
+
+
+async def _topics(admin: AIOKafkaAdminClient) -> dict[str, list[int]]:
+    described: list[dict[str, Any]] = await _asked(admin.describe_topics())  # of all: asking for one might create it
+    return {
+        topic["topic"]: sorted(partition["partition"] for partition in topic["partitions"])
+        for topic in described
+        if not topic["error_code"] and not topic["is_internal"]
+    }
+
+
 async def _asked(question: Any) -> Any:
     try:
         return await asyncio.wait_for(question, ASK_DEADLINE_S)
-    except (KafkaError, TimeoutError) as error:
+    except (KafkaError, OSError) as error:  # a `TimeoutError` is one
         raise KafkaUnavailable(f"Kafka can't be asked: {str(error) or 'it gave no answer'}.") from error

@@ -49,12 +49,6 @@ def ask_for_short_slices() -> bool:
     return bool(_kernel(calls[0], 0, ctypes.byref(attributes), 0) == 0)
 
 
-def slice_ns(pid: int) -> int | None:
-    """Of the first thread of a process. None where nobody can say; 0 in an older kernel."""
-    attributes = _attributes(pid)
-    return None if attributes is None else int(attributes.runtime_ns)
-
-
 def _attributes(pid: int) -> _Attributes | None:
     calls, found = _calls(), _Attributes()
     if calls is None or _kernel(calls[1], pid, ctypes.byref(found), ctypes.sizeof(found), 0) != 0:

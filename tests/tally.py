@@ -11,8 +11,9 @@ from sqlalchemy import BigInteger, Column, Connection, Engine, MetaData, Table, 
 
 from consumers import outbox
 from consumers.contract import UnreadableEvent
-from consumers.database import open_engine, upsert
+from consumers.database import open_engine
 from consumers.process import run_consumer
+from consumers.rows import upsert
 from runtime.process import run
 from runtime.settings import load_settings
 from schemas.event import CHARGED, Record

@@ -5,8 +5,8 @@ from collections.abc import Collection, Mapping, Sequence
 from sqlalchemy import ColumnElement, Connection, or_, select
 
 from consumers.call_log import CallLog
-from consumers.database import upsert
 from consumers.overdue import MAX_ASKED, is_overdue
+from consumers.rows import upsert
 from consumers.tables import billing_entries, call_log, positions, reconciled, reconciliations
 
 # What the provider does not know now it may know later today, and hardly after three days.

@@ -3,9 +3,9 @@
 import asyncio
 
 from cli.simulator.book_reader import BookReader
+from runtime.cluster import ends_of
 from runtime.kafka import KafkaUnavailable
 from runtime.settings import Settings
-from runtime.topic_ends import ends_of
 from schemas.topics import CALLS_ENDED, GROUP_CONSUMERS
 
 

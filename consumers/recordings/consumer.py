@@ -8,9 +8,10 @@ from sqlalchemy import Connection, case
 
 from consumers import revisions
 from consumers.calls import EndedCall, ended_call
-from consumers.database import clean_text, insert
+from consumers.database import clean_text
 from consumers.recordings.object_name import object_stem
 from consumers.revisions import Revision
+from consumers.rows import insert
 from consumers.tables import recordings
 from schemas.caller import Caller
 from schemas.event import Record
@@ -54,7 +55,7 @@ class Recordings:
             call = ended_call(record)
             if mention := _mention_in(call):
                 seen.setdefault(call.session_id, []).append(call.revision(_encode(mention)))
-        changed = revisions.record(tx, self.name, seen)
+        changed = revisions.record(tx, self.name, seen).changed
         _upsert(tx, [_row(session_id, history) for session_id, history in sorted(changed.items())])
 
 

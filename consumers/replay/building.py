@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 import msgspec
 from sqlalchemy import Connection, Engine, delete, func, select
 
-from consumers import database, letter_book, positions
+from consumers import letter_book, positions
 from consumers.contract import Consumer
 from consumers.database import clean_text, read_only
 from consumers.outage import outage
@@ -15,7 +15,7 @@ from consumers.positions import Move, Partition
 from consumers.replay.log import Log
 from consumers.replay.recipe import Recipe
 from consumers.replay.shadow import Shadow, failures, seen, skipped
-from consumers.rows import insert_rows
+from consumers.rows import insert, insert_rows
 from consumers.tables import outbox
 from runtime.threads import in_thread
 from schemas.check import without_checks
@@ -221,7 +221,7 @@ class Building:
                 earliest[id_] = min(received_at, earliest.get(id_, received_at))
         if not earliest:
             return
-        statement = database.insert(tx, seen)
+        statement = insert(tx, seen)
         sooner = statement.excluded.received_at < seen.c.received_at
         statement = statement.on_conflict_do_update(
             index_elements=["event_id"], set_={"received_at": statement.excluded.received_at}, where=sooner

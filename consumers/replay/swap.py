@@ -10,7 +10,6 @@ import msgspec
 from sqlalchemy import Connection, Table, and_, delete, exists, select, text, update
 from sqlalchemy.exc import DBAPIError
 
-from consumers import database
 from consumers.backoff import Backoff
 from consumers.outage import outage
 from consumers.positions import Partition
@@ -18,6 +17,7 @@ from consumers.replay import corrections
 from consumers.replay.books import BOOKS, Book
 from consumers.replay.comparison import Comparison, dark
 from consumers.replay.shadow import Shadow, differences
+from consumers.rows import insert
 from consumers.tables import dead_letters, positions
 from runtime.threads import in_thread
 
@@ -108,7 +108,7 @@ class Swap:
         if tx.dialect.name == "postgresql":
             tx.execute(text(f"SET LOCAL lock_timeout = {int(WAIT_FOR_LOCK_S * 1000)}"))
         for row in rows:  # in the order in which all lock them
-            tx.execute(database.insert(tx, positions).on_conflict_do_nothing(), row)
+            tx.execute(insert(tx, positions).on_conflict_do_nothing(), row)
             here = and_(*(positions.c[key] == row[key] for key in ("consumer", "topic", "partition")))
             tx.execute(update(positions).where(here).values(next_offset=positions.c.next_offset))
         letters = select(dead_letters.c.offset).where(dead_letters.c.consumer == name)
@@ -137,7 +137,7 @@ class Swap:
             yield self._removal(book)
         for table in self._books.shared:
             all_of_them = select(*dark(self._shadow, table).c).where(text("1 = 1"))  # SQLite's parser wants a WHERE
-            rows = database.insert(tx, table).from_select(_names(table), all_of_them)
+            rows = insert(tx, table).from_select(_names(table), all_of_them)
             yield rows.on_conflict_do_nothing()
         for book in self._books.books:
             yield self._arrival(tx, book)
@@ -151,7 +151,7 @@ class Swap:
     def _arrival(self, tx: Connection, book: Book) -> Any:
         anew = dark(self._shadow, book.table)
         rows = select(*anew.c).where(anew.c.session_id.in_(self._differing()))
-        statement = database.insert(tx, book.table).from_select(_names(book.table), rows)
+        statement = insert(tx, book.table).from_select(_names(book.table), rows)
         new = book.set_by(statement.excluded)
         if not new:
             return statement.on_conflict_do_nothing()

@@ -9,8 +9,7 @@ from sqlalchemy import BigInteger, Column, Connection, Integer, MetaData, Table,
 from consumers import revisions
 from consumers.calls import EndedCall, ended_call
 from consumers.contract import Record
-from consumers.database import insert, upsert
-from consumers.rows import among
+from consumers.rows import among, insert, upsert
 from schemas.topics import CALLS_ENDED
 
 MINUTE_US = 60_000_000
@@ -52,7 +51,7 @@ class CallsPerMinute:
         for call in calls:
             seen.setdefault(call.session_id, []).append(call.revision(msgspec.json.encode(_window(call))))
         # Stores what is new, and locks the sessions: another process may have a revision of one of them.
-        changed = revisions.record(tx, self.name, seen)
+        changed = revisions.record(tx, self.name, seen).changed
         now = {session: msgspec.json.decode(history[-1].content, type=Window) for session, history in changed.items()}
         before = _counted(tx, now)
         _count(tx, Counter(now.values()), Counter(before.values()))

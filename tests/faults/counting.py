@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import BigInteger, Column, Connection, Engine, Integer, MetaData, Table, select
 
-from consumers.database import insert
+from consumers.rows import insert
 from schemas.event import Record
 from schemas.topics import CALLS_ENDED, Topic
 

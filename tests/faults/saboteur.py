@@ -22,6 +22,7 @@ from consumers.positions import Move
 from consumers.reader import Reader
 from consumers.recordings import Recordings, backoff, downloader, work_table
 from consumers.recordings.storage import Storage
+from consumers.rows import upsert
 from consumers.tables import positions as positions_table
 from consumers.transcripts import Transcripts
 from runtime.kafka import make_consumer
@@ -146,7 +147,7 @@ def _after_awaiting(owner: type, name: str, strike: _Strike) -> None:
 
 def _advance_unfenced(tx: Connection, consumer: str, cluster_id: str, moves: list[Move]) -> None:
     """The position is written whatever it was."""
-    database.upsert(
+    upsert(
         tx,
         positions_table,
         [

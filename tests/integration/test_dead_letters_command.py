@@ -2,6 +2,10 @@
 
 import asyncio
 import json
+import os
+import pty
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -23,8 +27,10 @@ from runtime.settings import Settings
 from schemas.event import Record
 from schemas.topics import BILLING_CHARGES, CALLS_ENDED, dead_letters
 from tests import tally
+from tests.command import environment as variables
 from tests.ended_calls import ended
 from tests.integration.test_runner import create, opened, read, until
+from tests.integration.test_serve_command import ROOT
 from tests.logging_restored import logs_restored
 
 TOPICS = (CALLS_ENDED, BILLING_CHARGES, dead_letters("billing"))
@@ -68,6 +74,24 @@ class Scene:
 
     def json(self, *arguments: str, code: int = 0) -> Any:
         return json.loads(self(*arguments, "--json", code=code).stdout)
+
+    def at_a_terminal(self, answer: str, *arguments: str) -> tuple[int, str]:
+        """The exit code, and all that is said to somebody who answers so."""
+        ours, theirs = pty.openpty()
+        os.write(ours, answer.encode())
+        done = subprocess.run(
+            [sys.executable, "-m", "cli.main", "dead-letters", *arguments],
+            env={**os.environ, **variables(self.settings)},
+            cwd=ROOT,
+            stdin=theirs,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        os.close(ours)
+        os.close(theirs)
+        return done.returncode, done.stdout
 
     def publish(self, records: list[Record]) -> None:
         async def publish() -> None:
@@ -204,6 +228,29 @@ def test_show_and_discard(on: Callable[[None], Scene]) -> None:
     assert ringlog.json("redrive", "billing", "0/3")["redriven"] == 1
     assert "odd-2" in [row[0] for row in ringlog.books()]
     assert ringlog.json("discard", "billing", "0/3") == {"discarded": 0, "already": 1}
+
+
+def test_what_is_not_named_is_discarded_when_somebody_agrees(on: Callable[[None], Scene]) -> None:
+    ringlog = on(None)
+    ringlog.publish(EVENTS)
+    ringlog.consume(Broken(), 6)
+    for wanted in (["--all"], ["--error", "KeyError"], ["--since", "1h", "--json"]):
+        nobody = ringlog("discard", "billing", *wanted, code=2)
+        assert (nobody.stdout, nobody.stderr) == ("", "Nothing was discarded: there is nobody to ask. Say --yes.\n")
+    assert ringlog.json("discard", "billing", "--error", "ValueError") == {"discarded": 0, "already": 0}
+
+    code, said = ringlog.at_a_terminal("n\n", "discard", "billing", "--session=odd-1")
+    assert "billing has 2 KeyError, and will handle none of them. Discard them? [y/N]" in said
+    assert (code, said.endswith("Nothing was discarded.\n"), len(ringlog.json("list", "billing"))) == (1, True, 4)
+    code, said = ringlog.at_a_terminal("y\n", "discard", "billing", "--session=odd-1")
+    assert (code, said.endswith("2 discarded.\n"), len(ringlog.json("list", "billing"))) == (0, True, 2)
+    assert ringlog.json("discard", "billing", "--all", "--yes") == {"discarded": 2, "already": 0}
+
+    assert ringlog.json("redrive", "billing", "--all")["redriven"] == 0
+    assert ringlog.json("redrive", "billing", "--discarded", "--session=odd-1")["redriven"] == 2
+    assert ringlog.json("redrive", "billing", "--discarded")["redriven"] == 2, "and no other is left"
+    assert ringlog.json("redrive", "billing", "--discarded")["already"] == 0
+    assert "not both" in ringlog("redrive", "billing", "0/0", "--discarded", code=2).stderr
 
 
 def test_what_goes_wrong_is_a_sentence(on: Callable[[None], Scene]) -> None:

@@ -7,8 +7,8 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import PartitionRecords
 
+from runtime.fetched_records import LeanRecord, read_lean
 from runtime.kafka import make_consumer, make_producer, start_within, stop_within
-from runtime.lean_records import LeanRecord, read_lean
 from runtime.settings import Settings
 from schemas.topics import CALLS_ENDED
 

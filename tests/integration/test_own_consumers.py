@@ -158,7 +158,10 @@ def test_its_dead_letters_are_listed_by_name_and_redriven_by_its_class(crm: Crm)
     crm.works("well")
     done = json.loads(crm(letters, "redrive", *own, "--session=odd-1", "--json").stdout)
     assert done == {"redriven": 1, "already": 0, "failed": [], "stopped": False}
-    assert json.loads(crm(letters, "discard", "crm", "--all", "--json").stdout) == {"discarded": 1, "already": 0}
+    assert json.loads(crm(letters, "discard", "crm", "--all", "--yes", "--json").stdout) == {
+        "discarded": 1,
+        "already": 0,
+    }
     crm(letters, "redrive", *own, listed[0]["event_id"])
     assert crm.delivered == ["even-1", "even-2", "odd-1"], "what was redriven is not delivered again"
 

@@ -106,7 +106,7 @@ def test_what_nobody_has_settled_is_settled_first(ringlog: Scene, engine: Engine
     said = ringlog("positions", "forget", "crm", "--yes", "--force", code=1).stderr
     assert "crm has 1 unsettled dead letter: forgotten with it, nobody would know" in said
     assert rows(engine, "crm") == [1, 2, 4, 1]
-    ringlog("dead-letters", "discard", "crm", "--all")
+    ringlog("dead-letters", "discard", "crm", "--all", "--yes")
     ringlog("positions", "forget", "crm", "--yes")
     assert rows(engine, "crm") == [0, 0, 0, 0]
 

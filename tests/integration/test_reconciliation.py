@@ -3,10 +3,8 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
-from aiohttp import web
 from sqlalchemy import Engine, select
 
 from cli.reconciler import ledger
@@ -23,43 +21,16 @@ from service.ended_call import EndedCalls
 from service.journal import Journal
 from tests.ended_calls import ended, prefetched, time_us
 from tests.faults.whole_topic import whole_topic
+from tests.integration.call_api import Provider, provided, told
 
 NOW_US = time_us(0) + 8 * 3_600_000_000  # past the longest call after everything here
 PRICED = [{"type": "stt", "provider": "millis", "credit": 0.0043}]
 
 
-class Provider:
-    """`calls` is what it knows; an answer that is a number is a status. `listed` are those that its list has."""
-
-    def __init__(self) -> None:
-        self.calls: dict[str, dict[str, Any] | int] = {}
-        self.listed: list[str] = []
-        self.asked: list[str] = []
-        self.url = ""
-
-    async def list(self, _: web.Request) -> web.Response:
-        # Shortened, as a list may be: nothing but the names must be taken from it.
-        return web.json_response({"histories": [{"session_id": it, "status": "user-ended"} for it in self.listed]})
-
-    async def one(self, request: web.Request) -> web.Response:
-        session_id = request.match_info["session_id"]
-        self.asked.append(session_id)
-        call = self.calls.get(session_id, 404)
-        return web.json_response({}, status=call) if isinstance(call, int) else web.json_response(call)
-
-
 @pytest.fixture
 async def provider() -> AsyncIterator[Provider]:
-    provider = Provider()
-    app = web.Application()
-    app.router.add_get("/call-logs", provider.list)
-    app.router.add_get("/call-logs/{session_id}", provider.one)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    provider.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield provider
-    await runner.cleanup()
+    async with provided() as provider:
+        yield provider
 
 
 @pytest.fixture
@@ -104,10 +75,6 @@ class Books:
     def noted(self) -> dict[str, str]:
         with self.engine.connect() as tx:
             return {row.session_id: row.said for row in tx.execute(select(reconciliations))}
-
-
-def told(session_id: str, **members: Any) -> dict[str, Any]:
-    return {"session_id": session_id, "status": "user-ended", "duration": 5, **members}
 
 
 async def test_what_is_missing_is_published_once_and_marked(books: Books, provider: Provider) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.scheduling import SLICE_NS, slice_ns
+from runtime.scheduling import SLICE_NS
+from tests.slices import slice_ns
 
 ROOT = Path(__file__).parents[2]
 

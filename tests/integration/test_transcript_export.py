@@ -92,6 +92,14 @@ def test_days_are_whole_and_in_utc(books: Settings) -> None:
     assert sessions(books, "--since", "9999-12-31", "--until", "9999-12-31") == []
 
 
+def test_times_are_said_as_everywhere(books: Settings) -> None:
+    between = "--since", "2026-11-03T00:00", "--until", "2026-11-03T16:00Z"
+    assert sessions(books, *between) == ["-s006", "-s007"], "a time, unlike a day, ends before itself"
+    assert sessions(books, "--since", "2026-11-03T09:00+01:00", "--until", "2026-11-03") == ["-s007", "-s008"]
+    assert sessions(books, "--until", "999999d") == []
+    assert len(sessions(books, "--since", "999999d")) == MANY + 1
+
+
 def test_an_agent_whose_id_begins_with_a_dash(books: Settings) -> None:
     assert sessions(books, "--agent", "-one", "--until", "2026-11-01") == ["-s000", "-s002"]
     assert sessions(books, "--agent=two", "--until", "2026-11-01") == ["-s001"]
@@ -170,6 +178,8 @@ def test_markdown_goes_into_a_folder_too(books: Settings, tmp_path: Path) -> Non
             ["jsonl", "--since", "2026-11-02", "--until", "2026-11-01"],
             "--until 2026-11-01 is before --since 2026-11-02",
         ),
+        (["jsonl", "--since", "soon"], "--since is wrong: 'soon' is no time; write 30m, 2h, 3d, or 2026-01-31"),
+        (["jsonl", "--until", "2026-13-01"], "--until is wrong: '2026-13-01' is no time"),
         (["csv", "--output", "{folder}"], "only markdown is a file a call; name a file, such as"),
         (
             ["jsonl", "--output", "nowhere/"],

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 
+from runtime.fetched_records import read_whole
 from runtime.kafka import connection, make_consumer, make_producer, record_of, start_within, stop_within
 from runtime.settings import Settings
-from runtime.whole_records import read_whole
 from schemas.event import Record
 from schemas.topics import CALLS_ENDED
 

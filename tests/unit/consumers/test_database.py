@@ -14,9 +14,9 @@ from sqlalchemy import Engine, insert, select, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from consumers import database
-from consumers.database import clean_text, migrate, upsert
+from consumers.database import clean_text, migrate
 from consumers.outage import is_unavailable
-from consumers.tables import metadata, positions, sessions
+from consumers.tables import metadata, sessions
 from runtime.settings import SettingsError, load_settings
 
 
@@ -92,21 +92,6 @@ def test_a_wrong_url_is_named_and_not_shown(url: str) -> None:
 def test_the_folder_of_a_sqlite_database_is_made(tmp_path: Path) -> None:
     migrate(load_settings(data_dir=tmp_path / "a" / "b"))
     assert (tmp_path / "a" / "b" / "ringlog.db").exists()
-
-
-def test_an_upsert_writes_new_values_over_old_ones(engine: Engine) -> None:
-    def row(partition: int, offset: int) -> dict[str, object]:
-        where = {"consumer": "c", "topic": "t", "partition": partition}
-        return {**where, "next_offset": offset, "cluster_id": "k"}
-
-    with engine.begin() as tx:
-        upsert(tx, positions, [row(0, 1), row(1, 1)])
-        upsert(tx, positions, [row(1, 2), row(2, 2)])
-        upsert(tx, positions, [])
-        upsert(tx, sessions, [{"consumer": "c", "session_id": "s"}] * 2)
-    with engine.connect() as tx:
-        assert tx.execute(select(positions.c.next_offset).order_by(positions.c.partition)).scalars().all() == [1, 2, 2]
-        assert len(tx.execute(select(sessions)).all()) == 1
 
 
 def test_clean_text_can_be_stored(engine: Engine) -> None:

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, delete, select
 
 from consumers.revisions import Recorded, Revision, every, of_session, record
-from consumers.revisions import recorded as recorded_in
 from consumers.tables import revisions, sessions
 
 Seen = Mapping[str, Sequence[Revision]]
@@ -21,7 +20,7 @@ A, B = Revision("a", 1, b"A"), Revision("b", 2, b"B")
 
 def recorded(engine: Engine, seen: Seen, consumer: str = "billing") -> dict[str, list[Revision]]:
     with engine.begin() as tx:
-        return record(tx, consumer, seen)
+        return record(tx, consumer, seen).changed
 
 
 def test_all_revisions_of_a_changed_session_come_back_in_order(engine: Engine) -> None:
@@ -31,11 +30,11 @@ def test_all_revisions_of_a_changed_session_come_back_in_order(engine: Engine) -
 
 def test_it_tells_of_which_sessions_something_was_known(engine: Engine) -> None:
     with engine.begin() as tx:
-        assert recorded_in(tx, "billing", {"s": [A], "t": [A]}) == Recorded({"s": [A], "t": [A]}, set())
-        assert recorded_in(tx, "billing", {"s": [A, B], "t": [A], "u": [A]}) == Recorded({"s": [A, B], "u": [A]}, {"s"})
+        assert record(tx, "billing", {"s": [A], "t": [A]}) == Recorded({"s": [A], "t": [A]}, set())
+        assert record(tx, "billing", {"s": [A, B], "t": [A], "u": [A]}) == Recorded({"s": [A, B], "u": [A]}, {"s"})
     with engine.begin() as tx:
-        assert recorded_in(tx, "transcripts", {"s": [A]}).known == set(), "by this consumer"
-        assert recorded_in(tx, "billing", {"t": [Revision("a", 0, b"A")]}).known == {"t"}, "by an earlier time alone"
+        assert record(tx, "transcripts", {"s": [A]}).known == set(), "by this consumer"
+        assert record(tx, "billing", {"t": [Revision("a", 0, b"A")]}).known == {"t"}, "by an earlier time alone"
 
 
 def test_what_was_seen_before_changes_nothing(engine: Engine) -> None:
@@ -113,7 +112,7 @@ def test_what_another_is_about_to_record_is_known_once_it_has(engine: Engine) ->
     def second() -> None:
         is_in.wait(5)
         with engine.begin() as tx:
-            results.append(recorded_in(tx, "billing", {id_: [B] for id_ in "abc"}))
+            results.append(record(tx, "billing", {id_: [B] for id_ in "abc"}))
 
     waiting = threading.Thread(target=second)
     waiting.start()
@@ -137,7 +136,7 @@ def test_two_at_once_neither_lose_a_revision_nor_block_for_ever(engine: Engine, 
 
     def first() -> None:
         with engine.begin() as tx:
-            results["first"] = record(tx, "billing", {id_: [A] for id_ in ids})
+            results["first"] = record(tx, "billing", {id_: [A] for id_ in ids}).changed
             first_is_in.set()
             threading.Event().wait(0.3)
 

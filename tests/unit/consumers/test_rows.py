@@ -6,8 +6,8 @@ import pytest
 from sqlalchemy import Engine, Table, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from consumers.rows import among, insert_new, insert_rows
-from consumers.tables import billing_entries, outbox, revisions, sessions, transcripts
+from consumers.rows import among, insert_new, insert_rows, upsert
+from consumers.tables import billing_entries, outbox, positions, revisions, sessions, transcripts
 
 TEXTS = ("", "plain", 'a"b\\c{d},e\nf', "NULL", "漢 😀", "\ufffd", " ")
 
@@ -97,6 +97,21 @@ def test_a_row_that_is_there_is_an_error_or_is_replaced(engine: Engine) -> None:
         ("c", "s", "b", 1, b"Z", False),
         ("c", "s", "c", 2, b"C", False),
     ]
+
+
+def test_an_upsert_writes_new_values_over_old_ones(engine: Engine) -> None:
+    def row(partition: int, offset: int) -> dict[str, object]:
+        where = {"consumer": "c", "topic": "t", "partition": partition}
+        return {**where, "next_offset": offset, "cluster_id": "k"}
+
+    with engine.begin() as tx:
+        upsert(tx, positions, [row(0, 1), row(1, 1)])
+        upsert(tx, positions, [row(1, 2), row(2, 2)])
+        upsert(tx, positions, [])
+        upsert(tx, sessions, [{"consumer": "c", "session_id": "s"}] * 2)
+    with engine.connect() as tx:
+        assert tx.execute(select(positions.c.next_offset).order_by(positions.c.partition)).scalars().all() == [1, 2, 2]
+        assert len(tx.execute(select(sessions)).all()) == 1
 
 
 def test_no_rows_are_no_statement(engine: Engine) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import Engine, delete
 
 from consumers import database
-from consumers.database import migrate, upsert
+from consumers.database import migrate
+from consumers.rows import upsert
 from consumers.search import find
 from consumers.tables import transcripts
 from runtime.settings import load_settings

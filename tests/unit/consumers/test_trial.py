@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, Column, Connection, MetaData, Table, Text
 from consumers import outbox
 from consumers.calls import announced_call, ended_call
 from consumers.contract import Later, Record
-from consumers.database import insert
+from consumers.rows import insert
 from consumers.testing import (
     AGENT,
     CALLER,

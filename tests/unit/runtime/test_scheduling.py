@@ -6,11 +6,13 @@ import sys
 
 import pytest
 
-from runtime.scheduling import SLICE_NS, slice_ns
+from runtime.scheduling import SLICE_NS
+from tests.slices import slice_ns
 
 ASKS = """
 import os, threading
-from runtime.scheduling import ask_for_short_slices, slice_ns
+from runtime.scheduling import ask_for_short_slices
+from tests.slices import slice_ns
 os.nice(7)
 assert ask_for_short_slices()
 started = []

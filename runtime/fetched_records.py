@@ -1,23 +1,40 @@
-"""Records without their headers, for a reader of millions that looks at none.
+"""What a consumer makes of the records that it fetches: ours, at once, instead of aiokafka's.
 
-aiokafka makes two objects of each record, and a text and bytes of each of its headers: half of what reading costs. Here
-a consumer's own fetches, leaders, retries and positions stay as they are, and only what an answer is taken apart into
-is another thing. What is not plain (older formats, transactions) is left to aiokafka.
+A consumer's own fetches, leaders, retries and positions stay as they are, and only what an answer is taken apart into
+is another thing: `Record`s by `read_whole`, and for a reader of millions that looks at no header, `LeanRecord`s by
+`read_lean`. aiokafka makes two objects of each record, one of them of eleven members, and a text and bytes of each of
+its headers: half of what reading costs.
+
+All this replaces what aiokafka promises to nobody: see `_REPLACED`.
 
 Source: Kafka's protocol, the record batch of version 2.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition, __version__
 from aiokafka.codec import gzip_decode, lz4_decode, snappy_decode, zstd_decode
-from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
+from aiokafka.consumer.fetcher import Fetcher, FetchResult, PartitionRecords
 from aiokafka.errors import CorruptRecordException
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.util import calc_crc32c
+
+from runtime.kafka import record_at
+from runtime.settings import SettingsError
+
+# Who in aiokafka uses what is replaced here, or asked for.
+_REPLACED = (
+    (AIOKafkaConsumer, "start", "_fetcher"),
+    (Fetcher, "_fetch_requests_routine", "_proc_fetch_request"),
+    (Fetcher, "_proc_fetch_request", "_client"),
+    (Fetcher, "_proc_fetch_request", "_records"),
+    (FetchResult, "getall", "_partition_records"),
+    (PartitionRecords, "__next__", "_records_iterator"),
+    (PartitionRecords, "_unpack_records", "_consumer_record"),
+)
 
 # Base offset, length of what follows, leader's epoch, magic, CRC, attributes, last offset's delta, first and largest
 # timestamp, producer's id, epoch and sequence, number of records.
@@ -42,19 +59,50 @@ class LeanRecord(msgspec.Struct, frozen=True, gc=False):
     value: bytes | None
 
 
+def read_whole(consumer: AIOKafkaConsumer) -> None:
+    """From now on `getmany` gives `Record`s. Once, when the consumer has started, and before it has partitions.
+
+    Raises `SettingsError` when another aiokafka is installed than can be read with.
+    """
+    _after_each_fetch(consumer, _make_whole)
+
+
 def read_lean(consumer: AIOKafkaConsumer) -> None:
-    """From now on `getmany` gives `LeanRecord`s, or `ConsumerRecord`s where it can't. Once, when it has started."""
+    """As `read_whole`, but `LeanRecord`s; and `ConsumerRecord`s of what is not plain: older formats, transactions."""
+    _after_each_fetch(consumer, _make_lean)
+    consumer._fetcher._client = _Remembering(consumer._fetcher._client)
+
+
+def _after_each_fetch(consumer: AIOKafkaConsumer, change: Callable[[Any, Any], None]) -> None:
+    """`change` gets the fetcher, which has new answers, and the request."""
+    _check()
     fetcher = consumer._fetcher
-    fetcher._client = _Remembering(fetcher._client)
     fetch = fetcher._proc_fetch_request
 
-    async def fetch_lean(assignment: Any, node_id: int, request: FetchRequest) -> bool:
+    async def fetch_and_change(assignment: Any, node_id: int, request: FetchRequest) -> bool:
         fetched: bool = await fetch(assignment, node_id, request)
         if fetched:
-            _make_lean(fetcher, request)
+            change(fetcher, request)
         return fetched
 
-    fetcher._proc_fetch_request = fetch_lean
+    fetcher._proc_fetch_request = fetch_and_change
+
+
+def _check() -> None:
+    """Raises `SettingsError`: without this, another aiokafka would give records of its own, or none."""
+    for owner, user, used in _REPLACED:
+        code = getattr(getattr(owner, user, None), "__code__", None)
+        if code is None or used not in code.co_names:
+            raise SettingsError(
+                f"aiokafka {__version__} can't be read with: its {owner.__name__}.{user} knows no {used}. Install the"
+                " version that ringlog asks for."
+            )
+
+
+def _make_whole(fetcher: Any, _request: Any) -> None:
+    for result in fetcher._records.values():
+        if type(result) is FetchResult and result._partition_records is not None:
+            result._partition_records._consumer_record = record_at
 
 
 class _Remembering:

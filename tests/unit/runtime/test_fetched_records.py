@@ -4,16 +4,18 @@ import struct
 from collections.abc import Sequence
 from random import Random
 
+import aiokafka
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
+from aiokafka.consumer.fetcher import READ_COMMITTED, FetchResult, PartitionRecords
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c
 
-from runtime.lean_records import LeanRecords, is_plain
+from runtime.fetched_records import _REPLACED, LeanRecords, is_plain, read_lean, read_whole
+from runtime.settings import SettingsError
 
 WHERE = TopicPartition("t", 0)
 Record = tuple[int, int, bytes | None, bytes | None]
@@ -130,3 +132,27 @@ def test_transactions_and_older_formats_are_left_to_aiokafka() -> None:
     legacy.append(0, timestamp=1, key=b"k", value=b"v" * 100)
     assert not is_plain(bytes(legacy.build()))
     assert DefaultRecordBatch(bytearray(plain)).magic == 2
+
+
+def test_an_aiokafka_that_reads_in_another_way_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def getall(self: FetchResult) -> None:
+        """Of a version to come."""
+
+    monkeypatch.setattr(FetchResult, "getall", getall)
+    for reads in (read_lean, read_whole):
+        with pytest.raises(SettingsError) as refused:
+            reads(object())
+        assert str(refused.value) == (
+            f"aiokafka {aiokafka.__version__} can't be read with: its FetchResult.getall knows no _partition_records."
+            " Install the version that ringlog asks for."
+        )
+
+
+@pytest.mark.parametrize("place", _REPLACED, ids=lambda place: f"{place[1]}-{place[2]}")
+def test_each_place_that_is_replaced_is_looked_at(
+    place: tuple[type, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner, user, _ = place
+    monkeypatch.delattr(owner, user)
+    with pytest.raises(SettingsError, match=f"its {owner.__name__}.{user} knows no"):
+        read_whole(object())
