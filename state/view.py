@@ -123,13 +123,15 @@ def view_of(path: Path) -> Iterator[StoreView]:
 
 
 def copy_store(path: Path, folder: Path) -> None:
-    """A copy of one moment, without what was freed, into `folder`, which must be there and be empty.
+    """A copy of one moment into `folder`, which must be there and be empty.
 
-    Its data file alone makes a store. Raises as `view_of`, and `OSError` or `lmdb.Error` when the disk is full.
+    Its data file alone makes a store, as large as the one it is of. Raises as `view_of`, and `OSError` or `lmdb.Error` when the disk is full.
     """
     try:
         with _opened(path) as env:
-            env.copy(str(folder), compact=True)
+            # Not compact: in lmdb 3.0.0 that ends the process where a caller has so many calls (84) that these have a
+            # tree of their own.
+            env.copy(str(folder), compact=False)
     except _DAMAGE as error:
         raise Damaged(str(error)) from error
 

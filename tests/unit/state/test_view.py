@@ -107,6 +107,16 @@ def test_copy_is_the_store_of_one_moment_and_opens_as_one(path: Path, tmp_path: 
     assert rows_of(copy) == rows_of(path)
 
 
+def test_store_of_a_caller_with_very_many_calls_is_copied(tmp_path: Path) -> None:
+    path = store_of(tmp_path / "many", *(ended(f"s{n}", "ann", n) for n in range(300)))
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    copy_store(path, copy)
+    assert rows_of(copy) == rows_of(path)
+    with view_of(copy) as view:
+        assert sum(1 for _ in view.sessions_of(b"ann")) == 300
+
+
 def test_folder_without_a_store_says_so(tmp_path: Path) -> None:
     with pytest.raises(NoStore, match="There is no state store"), view_of(tmp_path / "nowhere"):
         pass
