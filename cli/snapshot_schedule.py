@@ -97,7 +97,7 @@ class SnapshotSchedule:
 
     async def _take(self, path: Path, stop: asyncio.Event) -> Snapshot:
         settings = self._settings
-        taking = take(self._storage, path, settings.state_dir, stop, lambda *_: None, system_clock)
+        taking = take(self._storage, path, settings.state_room, stop, lambda *_: None, system_clock)
         done = await unless(stop, taking, STOP_GRACE_S)
         if done is None:
             raise Stopped

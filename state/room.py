@@ -1,0 +1,61 @@
+"""Room on the disk of the state directory, for a store more beside what must always find some."""
+
+import os
+import shutil
+from pathlib import Path
+
+# A copy keeps its store from using freed pages again, and a store that is built has some, too: a tenth is more than was
+# ever seen of either in the minutes that a copy takes.
+_GROWTH = 10
+
+# The hundredth part of what is free makes no disk full, so nobody need be kept from a look into a small store.
+_LITTLE = 100
+
+
+class NoRoom(OSError):
+    """The text is a sentence: how much is needed, how much is free, and what to do."""
+
+
+class Room:
+    """On the disk of `folder`, where the spool may lie, too, and find all that it may take.
+
+    Without it, an end of call would be refused while Kafka is away. A `spool` that is not there is nobody's, and one on
+    another disk has nothing to fear from us. Everything blocks on the disk, and raises `OSError`.
+    """
+
+    def __init__(self, folder: Path, spool: Path, spool_max_bytes: int) -> None:
+        self.folder = folder
+        self._spool = spool
+        self._spool_max_bytes = spool_max_bytes
+
+    def demand(self, what: str, size: int, *, spare: bool = True) -> None:
+        """Raises `NoRoom` unless `size` bytes more can lie there, beside the `spare` ones for spool and store.
+
+        `what` is what needs them, and begins the sentence.
+        """
+        free = shutil.disk_usage(self.folder).free
+        spared = size // _GROWTH + self._spool_may_take() if spare else 0
+        if size <= free // _LITTLE or size + spared <= free:
+            return
+        beside = f", and {_text(spared)} beside it that the spool and the builder may need" if spared else ""
+        raise NoRoom(
+            f"{what} needs {_text(size)}{beside}, and the disk of {self.folder} has {_text(free)} free:"
+            " make room there, or give it a larger disk."
+        )
+
+    def shares_disk_with(self, path: Path) -> bool:
+        return path.stat().st_dev == self.folder.stat().st_dev
+
+    def _spool_may_take(self) -> int:
+        if not self._spool.is_dir() or not self.shares_disk_with(self._spool):
+            return 0
+        taken = 0
+        with os.scandir(self._spool) as files:
+            for file in files:
+                taken += file.stat().st_blocks * 512  # whatever the size of the disk's own blocks
+        return max(0, self._spool_max_bytes - taken)
+
+
+def _text(size: int) -> str:
+    """Of megabytes: `6,291.5 MB`."""
+    return f"{size / 1e6:,.1f} MB"
