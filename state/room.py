@@ -1,11 +1,12 @@
 """Room on the disk of the state directory, for a store more beside what must always find some."""
 
-import os
 import shutil
 from pathlib import Path
 
-# A copy keeps its store from using freed pages again, and a store that is built has some, too: a tenth is more than was
-# ever seen of either in the minutes that a copy takes.
+from state.layout import DATA_FILE  # LMDB's own name for it: the spool is one of its files, too
+
+# The share by which a store is taken to grow while it is copied, or beyond what it is an estimate for. A guess: how
+# much comes in, nobody knows, and for so long its builder can't use freed pages again.
 _GROWTH = 10
 
 # The hundredth part of what is free makes no disk full, so nobody need be kept from a look into a small store.
@@ -47,12 +48,12 @@ class Room:
         return path.stat().st_dev == self.folder.stat().st_dev
 
     def _spool_may_take(self) -> int:
-        if not self._spool.is_dir() or not self.shares_disk_with(self._spool):
+        try:
+            if not self.shares_disk_with(self._spool):
+                return 0
+            taken = (self._spool / DATA_FILE).stat().st_blocks * 512  # whatever the size of the disk's own blocks
+        except FileNotFoundError:
             return 0
-        taken = 0
-        with os.scandir(self._spool) as files:
-            for file in files:
-                taken += file.stat().st_blocks * 512  # whatever the size of the disk's own blocks
         return max(0, self._spool_max_bytes - taken)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from state.room import NoRoom, Room
+from tests.faults.small_disk import small_disk
 
 GB = 10**9
 
@@ -19,6 +20,14 @@ def free(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return found
 
 
+def spool_in(folder: Path, size: int = 0) -> Path:
+    """That holds so much."""
+    spool = folder / "spool"
+    spool.mkdir()
+    (spool / "data.mdb").write_bytes(b"x" * size)
+    return spool
+
+
 def is_let_in(room: Room, size: int, *, spare: bool = True) -> bool:
     try:
         room.demand("A copy", size, spare=spare)
@@ -28,8 +37,7 @@ def is_let_in(room: Room, size: int, *, spare: bool = True) -> bool:
 
 
 def test_what_a_builder_and_the_spool_may_need_must_stay_free(free: list[int], tmp_path: Path) -> None:
-    (tmp_path / "spool").mkdir()
-    room = Room(tmp_path, tmp_path / "spool", GB)
+    room = Room(tmp_path, spool_in(tmp_path), GB)
     free[0] = 6 * GB + 6 * GB // 10 + GB
     assert is_let_in(room, 6 * GB)
     free[0] -= 1
@@ -40,9 +48,7 @@ def test_what_a_builder_and_the_spool_may_need_must_stay_free(free: list[int], t
 
 
 def test_what_the_spool_holds_is_not_asked_for_again(free: list[int], tmp_path: Path) -> None:
-    (tmp_path / "spool").mkdir()
-    (tmp_path / "spool" / "data.mdb").write_bytes(b"x" * 2**20)
-    room = Room(tmp_path, tmp_path / "spool", 2**20)
+    room = Room(tmp_path, spool_in(tmp_path, 2**20), 2**20)
     free[0] = 1100
     assert is_let_in(room, 1000)
 
@@ -50,24 +56,21 @@ def test_what_the_spool_holds_is_not_asked_for_again(free: list[int], tmp_path: 
 def test_spool_that_is_not_there_or_on_another_disk_needs_nothing(free: list[int], tmp_path: Path) -> None:
     free[0] = 1100
     assert is_let_in(Room(tmp_path, tmp_path / "spool", GB), 1000)
-    elsewhere = Path("/dev/shm")  # noqa: S108 - another file system is wanted, and nothing is written
-    assert elsewhere.stat().st_dev != tmp_path.stat().st_dev
-    assert is_let_in(Room(tmp_path, elsewhere, GB), 1000)
+    with small_disk(1) as elsewhere:
+        assert is_let_in(Room(tmp_path, spool_in(elsewhere.path), GB), 1000)
 
 
 def test_what_is_little_is_let_in_whatever_the_spool_may_need(free: list[int], tmp_path: Path) -> None:
-    (tmp_path / "spool").mkdir()
-    room = Room(tmp_path, tmp_path / "spool", GB)
+    room = Room(tmp_path, spool_in(tmp_path), GB)
     free[0] = GB // 2
     assert is_let_in(room, GB // 200)
     assert not is_let_in(room, GB // 200 + 1)
 
 
 def test_refusal_has_both_numbers_and_says_what_to_do(free: list[int], tmp_path: Path) -> None:
-    (tmp_path / "spool").mkdir()
     free[0] = 4 * GB
     with pytest.raises(NoRoom) as raised:
-        Room(tmp_path, tmp_path / "spool", GB).demand("A copy of the state store", 6 * GB)
+        Room(tmp_path, spool_in(tmp_path), GB).demand("A copy of the state store", 6 * GB)
     assert str(raised.value) == (
         "A copy of the state store needs 6,000.0 MB, and 1,600.0 MB beside it that the spool and the builder may need,"
         f" and the disk of {tmp_path} has 4,000.0 MB free: make room there, or give it a larger disk."
