@@ -35,13 +35,14 @@ class Room:
         `what` is what needs them, and begins the sentence.
         """
         free = shutil.disk_usage(self.folder).free
-        spared = size // _GROWTH + self._spool_may_take() if spare else 0
+        spool = self._spool_may_take() if spare else 0
+        spared = spool + size // _GROWTH if spare else 0
         if size <= free // _LITTLE or size + spared <= free:
             return
         beside = f", and {_text(spared)} beside it that the spool and the builder may need" if spared else ""
         raise NoRoom(
-            f"{what} needs {_text(size)}{beside}, and the disk of {self.folder} has {_text(free)} free:"
-            " make room there, or give it a larger disk."
+            f"{what} needs {_text(size)}{beside}, and the disk of {self.folder} has {_text(free)} free: make room"
+            f" there, or give it a larger disk{', or the spool less (RINGLOG_SPOOL_MAX_BYTES)' if spool else ''}."
         )
 
     def shares_disk_with(self, path: Path) -> bool:

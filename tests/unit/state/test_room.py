@@ -73,5 +73,6 @@ def test_refusal_has_both_numbers_and_says_what_to_do(free: list[int], tmp_path:
         Room(tmp_path, spool_in(tmp_path), GB).demand("A copy of the state store", 6 * GB)
     assert str(raised.value) == (
         "A copy of the state store needs 6,000.0 MB, and 1,600.0 MB beside it that the spool and the builder may need,"
-        f" and the disk of {tmp_path} has 4,000.0 MB free: make room there, or give it a larger disk."
+        f" and the disk of {tmp_path} has 4,000.0 MB free: make room there, or give it a larger disk,"
+        " or the spool less (RINGLOG_SPOOL_MAX_BYTES)."
     )
