@@ -17,6 +17,7 @@ from consumers.stopping import unless
 from runtime.logs import configure_logs, logger
 from runtime.process import EXIT_SETTINGS, run
 from runtime.settings import Settings, SettingsError, load_settings, unknown_variables
+from state.room import NoRoom
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130  # as shells count it
@@ -135,6 +136,6 @@ def explained() -> Iterator[None]:
         raise typer.Exit(EXIT_SETTINGS) from None
     except BrokenPipeError:  # nobody reads on, as behind `| head`: that is nothing to be told
         raise
-    except ConnectionError as error:  # Kafka or the database, with a sentence of ours
+    except (ConnectionError, NoRoom) as error:  # Kafka, the database or the disk, with a sentence of ours
         complain(str(error))
         raise typer.Exit(EXIT_FAILED) from None

@@ -36,32 +36,44 @@ class Consumer(StrEnum):
     calls = "calls"
 
 
+_BEGINNING = "beginning"
 _TIME = "30m, 2h, 3d, 2026-01-31T09:30 in UTC, or offsets: 0:1200,1:900"
 
-Since = Annotated[str | None, typer.Option("--from", metavar="WHEN", help=f"Read from there: beginning, {_TIME}.")]
+Whose = Annotated[Consumer, typer.Argument(help="Whose tables are built anew.")]
+Since = Annotated[str | None, typer.Option("--from", metavar="WHEN", help=f"Read from there: {_BEGINNING}, {_TIME}.")]
 Until = Annotated[str | None, typer.Option(metavar="WHEN", help=f"Read no further: {_TIME}.")]
+Diff = Annotated[bool, typer.Option("--diff", help="Show what differs, change nothing: so by itself.")]
+Swap = Annotated[bool, typer.Option("--swap", help="Replace what differs in the live tables.")]
+Discard = Annotated[bool, typer.Option("--discard", help="Remove what an earlier replay has built.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Begin anew, whatever an earlier one has built.")]
+Partial = Annotated[
+    bool, typer.Option("--partial", help="Although the log has forgotten some: such calls stay as they are.")
+]
+NewTerms = Annotated[
+    bool, typer.Option("--new-terms", help="Billing: choose every call's plan anew, by the file as it is.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="With --swap: tell subscribers nothing of it.")]
+LongestLock = Annotated[
+    float, typer.Option(metavar="SECONDS", min=1, max=3600, help="With --swap: how long the consumer may wait.")
+]
+Show = Annotated[int, typer.Option(min=0, max=10_000, help="So many of the calls that differ.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
 def replay(
-    consumer: Annotated[Consumer, typer.Argument(help="Whose tables are built anew.")],
+    consumer: Whose,
     since: Since = None,
     until: Until = None,
-    diff: Annotated[bool, typer.Option("--diff", help="Show what differs, change nothing: so by itself.")] = False,
-    swap: Annotated[bool, typer.Option("--swap", help="Replace what differs in the live tables.")] = False,
-    discard: Annotated[bool, typer.Option("--discard", help="Remove what an earlier replay has built.")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew, whatever an earlier one has built.")] = False,
-    partial: Annotated[
-        bool, typer.Option("--partial", help="Although the log has forgotten some: such calls stay as they are.")
-    ] = False,
-    new_terms: Annotated[
-        bool, typer.Option("--new-terms", help="Billing: choose every call's plan anew, by the file as it is.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="With --swap: tell subscribers nothing of it.")] = False,
-    longest_lock: Annotated[
-        float, typer.Option(metavar="SECONDS", min=1, max=3600, help="With --swap: how long the consumer may wait.")
-    ] = 60.0,
-    show: Annotated[int, typer.Option(min=0, max=10_000, help="So many of the calls that differ.")] = 10,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    diff: Diff = False,
+    swap: Swap = False,
+    discard: Discard = False,
+    fresh: Fresh = False,
+    partial: Partial = False,
+    new_terms: NewTerms = False,
+    quiet: Quiet = False,
+    longest_lock: LongestLock = 60.0,
+    show: Show = 10,
+    json: Json = False,
 ) -> None:
     """Build a consumer's tables anew from the log, beside the live ones; say what differs, and swap it in when told.
 
@@ -90,9 +102,9 @@ def replay(
         now = system_clock()
         wanted = Wanted(
             consumer=consumer.value,
-            since=None if since in (None, "beginning") else _bound(since, "--from", now),
+            since=_bound(None if since == _BEGINNING else since, "--from", now),
             until=_bound(until, "--until", now),
-            whole=since == "beginning" and until is None,
+            whole=since == _BEGINNING and until is None,
             fresh=fresh,
             partial=partial,
             new_terms=new_terms,
@@ -101,13 +113,8 @@ def replay(
             longest_lock_s=longest_lock,
             show=show,
         )
-        settings.bootstrap_servers  # noqa: B018 - says at once that it is missing
         report = _replayed(settings, wanted)
-    if json:
-        typer.echo(msgspec.json.encode(report_json(report)))
-    else:
-        for line in report_lines(report):
-            out.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+    _print(report, json)
     if (report.differing and not report.swapped) or report.failures:
         raise typer.Exit(EXIT_DIFFERENT)
     return None
@@ -123,6 +130,7 @@ def _bound(said: str | None, option: str, now_us: int) -> Bound | None:
 
 
 def _replayed(settings: Settings, wanted: Wanted) -> Report:
+    settings.bootstrap_servers  # noqa: B018 - says at once that it is missing
     found: list[Report] = []
     with opened(settings) as engine, _progress() as progress:
         task = progress.add_task("Looking", total=None)
@@ -143,6 +151,14 @@ def _replayed(settings: Settings, wanted: Wanted) -> Report:
             complain("Stopped before the end, and nothing was changed. The next one goes on from there.")
             raise typer.Exit(EXIT_INTERRUPTED) from None
     return found[0]
+
+
+def _print(report: Report, json: bool) -> None:
+    if json:
+        typer.echo(msgspec.json.encode(report_json(report)))
+        return
+    for line in report_lines(report):
+        out.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def _discard(settings: Settings, consumer: str) -> None:

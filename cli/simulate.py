@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -25,31 +26,41 @@ _LOST = (
 )
 _NO_BOOKS = "--verify reads the books of the ringlog that runs here, and none does: run `ringlog up` first."
 
+Calls = Annotated[int, typer.Option(min=0, help="How many calls; 0 to do nothing but serve.")]
+Rate = Annotated[float, typer.Option(min=0, help="Calls a second; 0: as fast as answers come.")]
+Duplicates = Annotated[str, typer.Option(help="Share of the calls with a delivery that is repeated.")]
+Revisions = Annotated[str, typer.Option(help="Share of the calls with a second, corrected body.")]
+Odd = Annotated[str, typer.Option(help="Share of the calls with an odd shape or order.")]
+Lost = Annotated[
+    str, typer.Option(help="Share of the calls whose end is lost, and half of them whole, until it is reconciled.")
+]
+Seed = Annotated[int | None, typer.Option(help="The same seed, the same calls. Default: another one each time.")]
+Verify = Annotated[bool, typer.Option("--verify", help="Wait for the books, and compare.")]
+Serve = Annotated[bool, typer.Option("--serve", help="Serve the recordings until Ctrl-C.")]
+Deliver = Annotated[bool, typer.Option(help="With --no-deliver: only say, or verify, what such a run delivered.")]
+Patience = Annotated[float, typer.Option(min=1, help="Seconds that --verify waits for the books.")]
+DataDir = Annotated[Path, typer.Option(envvar="RINGLOG_DATA_DIR", help="Where `ringlog up` left up.json.")]
+Url = Annotated[str | None, typer.Option(help="Base URL of the webhooks, in place of up.json's.")]
+Key = Annotated[str | None, typer.Option(help="A webhook's secret, in place of up.json's.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
 
 def simulate(
-    calls: Annotated[int, typer.Option(min=0, help="How many calls; 0 to do nothing but serve.")] = 100,
-    rate: Annotated[float, typer.Option(min=0, help="Calls a second; 0: as fast as answers come.")] = 0,
-    duplicates: Annotated[str, typer.Option(help="Share of the calls with a delivery that is repeated.")] = "5%",
-    revisions: Annotated[str, typer.Option(help="Share of the calls with a second, corrected body.")] = "2%",
-    odd: Annotated[str, typer.Option(help="Share of the calls with an odd shape or order.")] = "5%",
-    lost: Annotated[
-        str, typer.Option(help="Share of the calls whose end is lost, and half of them whole, until it is reconciled.")
-    ] = "0%",
-    seed: Annotated[
-        int | None, typer.Option(help="The same seed, the same calls. Default: another one each time.")
-    ] = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Wait for the books, and compare.")] = False,
-    serve: Annotated[bool, typer.Option("--serve", help="Serve the recordings until Ctrl-C.")] = False,
-    deliver: Annotated[
-        bool, typer.Option(help="With --no-deliver: only say, or verify, what such a run delivered.")
-    ] = True,
-    patience: Annotated[float, typer.Option(min=1, help="Seconds that --verify waits for the books.")] = 120,
-    data_dir: Annotated[Path, typer.Option(envvar="RINGLOG_DATA_DIR", help="Where `ringlog up` left up.json.")] = Path(
-        "ringlog-data"
-    ),
-    url: Annotated[str | None, typer.Option(help="Base URL of the webhooks, in place of up.json's.")] = None,
-    key: Annotated[str | None, typer.Option(help="A webhook's secret, in place of up.json's.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    calls: Calls = 100,
+    rate: Rate = 0,
+    duplicates: Duplicates = "5%",
+    revisions: Revisions = "2%",
+    odd: Odd = "5%",
+    lost: Lost = "0%",
+    seed: Seed = None,
+    verify: Verify = False,
+    serve: Serve = False,
+    deliver: Deliver = True,
+    patience: Patience = 120,
+    data_dir: DataDir = Path("ringlog-data"),
+    url: Url = None,
+    key: Key = None,
+    json: Json = False,
 ) -> None:
     """Play the provider: calls with everything odd that it sends, and what the books must say of them.
 
@@ -67,35 +78,41 @@ def simulate(
 
         ringlog simulate --calls 1000 --lost 5% --seed 7 --serve   # then ringlog reconcile, and verify as above
     """
+    doing = Doing(rate=rate, deliver=deliver, verify=verify, serve=serve, patience_s=patience)
     try:
-        wish = Wish(
-            calls=calls,
-            duplicates=parse_share(duplicates),
-            revisions=parse_share(revisions),
-            odd=parse_share(odd),
-            lost=parse_share(lost),
-            seed=secrets.randbelow(1_000_000) if seed is None else seed,
-        )
+        shares = {"duplicates": duplicates, "revisions": revisions, "odd": odd, "lost": lost}
+        wish = _wish(calls, shares, seed)
         if wish.lost and deliver and verify:
             end_with(_LOST, EXIT_SETTINGS)
-        wanted = bool(calls) or verify
-        running = _running(
-            data_dir, needed=verify or (wanted and not (url and key)), why=_NO_BOOKS if verify else _NO_TARGET
-        )
-        target = _target(running, url, key) if wanted else None
-        doing = Doing(rate=rate, deliver=deliver, verify=verify, serve=serve, patience_s=patience)
-
-        def tell(report: Report) -> None:
-            typer.echo(json_report(report)) if json else print_report(report, out)
-
+        running, target = _other_side(wish, doing, data_dir, url, key)
         with explained():
-            is_good = asyncio.run(run_simulation(wish, doing, running, target, tell))
+            is_good = asyncio.run(run_simulation(wish, doing, running, target, _teller(json)))
     except (ShareError, NotRunning, SoundServerError, DeliveryError) as error:
         end_with(str(error), EXIT_SETTINGS)
     except KeyboardInterrupt:
         end_with("Stopped: what was delivered stays delivered.", EXIT_INTERRUPTED)
     if not is_good:
         raise typer.Exit(EXIT_FAILED)
+
+
+def _wish(calls: int, shares: dict[str, str], seed: int | None) -> Wish:
+    """Raises `ShareError`."""
+    parsed = {name: parse_share(said) for name, said in shares.items()}
+    return Wish(calls=calls, seed=secrets.randbelow(1_000_000) if seed is None else seed, **parsed)
+
+
+def _teller(json: bool) -> Callable[[Report], None]:
+    return lambda report: typer.echo(json_report(report)) if json else print_report(report, out)
+
+
+def _other_side(
+    wish: Wish, doing: Doing, data_dir: Path, url: str | None, key: str | None
+) -> tuple[Running | None, Target | None]:
+    """What runs here, and where to deliver; None for what is neither there nor needed. Raises `NotRunning`."""
+    wanted = bool(wish.calls) or doing.verify
+    needed = doing.verify or (wanted and not (url and key))
+    running = _running(data_dir, needed=needed, why=_NO_BOOKS if doing.verify else _NO_TARGET)
+    return running, _target(running, url, key) if wanted else None
 
 
 def _running(data_dir: Path, *, needed: bool, why: str) -> Running | None:

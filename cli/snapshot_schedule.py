@@ -123,7 +123,7 @@ class SnapshotSchedule:
     async def _take(self, stop: asyncio.Event) -> Snapshot:
         settings, path = self._settings, store_of(self._settings)
         with readable(path):
-            taking = take(self._storage, path, settings.state_dir, stop, lambda *_: None, system_clock)
+            taking = take(self._storage, path, settings.state_room, stop, lambda *_: None, system_clock)
             done = await unless(stop, taking, STOP_GRACE_S)
         if done is None:
             raise Stopped

@@ -32,7 +32,7 @@ def dump() -> None:
         settings = load()
         path = store_of(settings)
         with readable(path), scratch_in(settings.state_dir) as scratch:  # whoever reads us may take hours
-            copy_store(path, scratch)
+            copy_store(path, scratch, settings.state_room)
             with opened(scratch) as view:
                 _print(lines_of(view.rows()))
 

@@ -19,6 +19,7 @@ from runtime.settings import Settings
 from state.generations import Generations
 from state.layout import Damaged
 from state.lock import StoreBusy
+from state.room import NoRoom
 
 # A caller waits for their answer, and nobody for this: where they want the same core, the service has it.
 NICENESS = 19
@@ -98,7 +99,7 @@ def _rebuild(settings: Settings, forgetful: bool) -> Result | None:
         except Damaged as error:
             _refuse(f"The new generation was damaged and is given up ({error}); look at the disk, and run it again.")
         except (lmdb.Error, OSError) as error:
-            if isinstance(error, ConnectionError):
+            if isinstance(error, ConnectionError | NoRoom):
                 raise
             _refuse(f"The state store in {settings.state_dir} can't be written: {error}; run it again, and it goes on.")
     return Result(

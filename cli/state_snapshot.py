@@ -79,7 +79,7 @@ def _once(settings: Settings, json: bool) -> None:
             progress.update(task, description=what, completed=done, total=total or None)
 
         async def main(stop: asyncio.Event) -> None:
-            done = await take(storage, path, settings.state_dir, stop, tell, system_clock)
+            done = await take(storage, path, settings.state_room, stop, tell, system_clock)
             made.append(_Made(done, []))
             made[0].removed = await prune(storage, done, settings.snapshots_keep, system_clock)
 

@@ -10,6 +10,7 @@ from runtime.settings import Settings
 from state.fold import FOLD_VERSION
 from state.generations import Generations, version_of
 from state.layout import Damaged
+from state.room import NoRoom
 from state.view import NoStore, StoreView, view_of
 
 
@@ -48,6 +49,6 @@ def readable(path: Path) -> Iterator[None]:
             " or by `ringlog state rebuild`."
         ) from error
     except (lmdb.Error, OSError) as error:
-        if isinstance(error, ConnectionError):
+        if isinstance(error, ConnectionError | NoRoom):
             raise
         raise NoStore(f"The state store in {path} can't be read, or copied: {error}.") from error

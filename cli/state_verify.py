@@ -31,8 +31,8 @@ def verify(json: Json = False) -> None:
     """Fold the topics anew, from their beginnings, and compare the result with the store, to the byte.
 
     It takes a copy of the store, and reads the topics exactly as far as the copy is; a running builder goes on. For so
-    long it needs twice the store's disk. Exit code 1 when something differs, 3 when the topics can't say what the store
-    must be, because retention took their beginnings.
+    long it needs room for two stores more. Exit code 1 when something differs, 3 when the topics can't say what the
+    store must be, because retention took their beginnings.
 
     Example:
 

@@ -9,7 +9,8 @@ from rich.table import Column, Table
 from cli.context import EXIT_FAILED, explained, load, out, patiently, result_of
 from consumers.own import check_name
 from runtime import topics
-from runtime.topics import Report, TopicStatus
+from runtime.topic_admin import TopicStatus
+from runtime.topics import Report
 from schemas.topics import CATALOGUE, DAY_MS, FOREVER_MS, Topic, dead_letters
 
 app = typer.Typer(no_args_is_help=True, help="The topics of the catalogue on your Kafka: make them, look at them.")

@@ -34,10 +34,19 @@ from state.generations import Generations, version_of
 from state.layout import Damaged
 from state.lock import Lock, StoreBusy
 from state.reader import answers
+from state.room import NoRoom
 
 LOOK_EVERY_S = 1.0  # for another process that leaves, and for a generation that is offered
 REFUSED_FOR_S = 60.0  # a topic that has lost its beginning doesn't get it back
 OPS_GRACE_S = 0.5
+
+# Why what answers goes on answering as it is.
+_REFUSED: dict[type[Exception], str] = {
+    Forgetful: "no new generation of the state store is built: it would know less than the one that is served, which is"
+    " not folded on. `ringlog state rebuild --forgetful` builds it all the same",
+    NoRoom: "no new generation of the state store is built: the disk has no room for it beside the one that is served,"
+    " which is not folded on. Deleting that one makes room, and callers unknown until another has caught up",
+}
 
 log = logger("consumers.profiles")
 
@@ -162,6 +171,7 @@ class ProfileBuilder:
             self._clock,
             may_forget=may_forget,
             may_begin=may_begin,
+            may_fill=not self._answers,
             progress=self._progress,
             restore=lambda follower: self._restoring.run(follower, stop),
         )
@@ -171,8 +181,9 @@ class ProfileBuilder:
                 if path is None:
                     return
                 await in_thread(self._generations.swap, path)
-        except Forgetful as error:
-            await self._refuse(f"{reason}; but {error}", stop)
+        except (Forgetful, NoRoom) as error:
+            log.error(_REFUSED[type(error)], reason=f"{reason}; but {error}")
+            await self._go_on_serving(f"{reason}; but {error}", stop)
             return
         self._answers = True
         self._told = ""
@@ -183,13 +194,8 @@ class ProfileBuilder:
         served = self._generations.serving()
         return served is not None and answers(served)
 
-    async def _refuse(self, reason: str, stop: asyncio.Event) -> None:
-        """Goes on to serve what there is, until somebody decides, or for a while."""
-        log.error(
-            "no new generation of the state store is built: it would know less than the one that is served, which is"
-            " not folded on. `ringlog state rebuild --forgetful` builds it all the same",
-            reason=reason,
-        )
+    async def _go_on_serving(self, reason: str, stop: asyncio.Event) -> None:
+        """What there is, not folded on, until somebody decides, or for a while."""
         self._set(f"what is served is not folded on: {reason}", stale=True)
         served = await in_thread(self._generations.serving)
         until = time.monotonic() + REFUSED_FOR_S

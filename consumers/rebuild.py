@@ -11,8 +11,9 @@ from runtime.logs import logger
 from runtime.settings import Settings
 from runtime.threads import in_thread
 from state.generations import FROM_SNAPSHOT, Generations
-from state.layout import Damaged
+from state.layout import DATA_FILE, Damaged
 from state.rebuild import built_from_others, forgotten, missed_something
+from state.room import NoRoom
 from state.store import ProfileStore
 
 log = logger("consumers.profiles")
@@ -22,6 +23,10 @@ log = logger("consumers.profiles")
 Restore = Callable[[Follower], Awaitable[Path | None]]
 
 
+# Of the size of what is served: even one that is as large by now grows on, or it would be served.
+_AT_LEAST = 10
+
+
 class Forgetful(Exception):
     """The topics have lost their beginning, so a new generation would know less than they once said; one sentence."""
 
@@ -29,8 +34,9 @@ class Forgetful(Exception):
 class Rebuild:
     """Goes on with the unfinished generation that there is, or begins one, if it `may_begin`.
 
-    `may_forget`: also when the topics have lost their beginning. `progress` is told after every step; the folding's
-    numbers are there to be shown. `restore` may have one that is nearly there, instead of an empty one.
+    `may_forget`: also when the topics have lost their beginning. `may_fill`: also when the disk has no room for another
+    one as large as what is served. `progress` is told after every step; the folding's numbers are there to be shown.
+    `restore` may have one that is nearly there, instead of an empty one.
     """
 
     def __init__(
@@ -41,6 +47,7 @@ class Rebuild:
         *,
         may_forget: bool,
         may_begin: bool = True,
+        may_fill: bool = False,
         progress: Callable[[Folding], None] = lambda _folding: None,
         restore: Restore | None = None,
     ) -> None:
@@ -49,6 +56,7 @@ class Rebuild:
         self._clock = clock
         self._may_forget = may_forget
         self._may_begin = may_begin
+        self._may_fill = may_fill
         self._progress = progress
         self._restore = restore
         self.resumed = False  # whether there was something to go on with
@@ -65,8 +73,8 @@ class Rebuild:
         when there is none to go on with.
 
         It is not served yet. Whoever calls holds `Generations.rebuilding` from before this until it is served. Raises
-        `Forgetful`, `StoreBusy`, `Damaged` (call it again: another one is begun), and the errors of Kafka, the disk and
-        LMDB (call it again: it goes on).
+        `Forgetful`, `NoRoom`, `StoreBusy`, `Damaged` (call it again: another one is begun), and the errors of Kafka,
+        the disk and LMDB (call it again: it goes on).
         """
         async with following(self._settings) as follower:
             store = await self._open(follower, stop)
@@ -96,6 +104,8 @@ class Rebuild:
         return True
 
     async def _open(self, follower: Follower, stop: asyncio.Event) -> ProfileStore | None:
+        if self._may_begin and not self._may_fill:
+            await in_thread(self._demand_room)
         path = await in_thread(self._generations.unfinished)
         if path is not None and self._restore is None and (path / FROM_SNAPSHOT).exists():
             await in_thread(self._generations.discard, path)  # this one is to be from the beginning of the topics
@@ -124,6 +134,19 @@ class Rebuild:
         log.info("a new generation of the state store is built", generation=path.name)
         return await in_thread(ProfileStore, path)
 
+    def _demand_room(self) -> None:
+        """Raises `NoRoom`. Then what there is of the new generation is given up: it would keep its place for no use."""
+        served, unfinished = self._generations.serving(), self._generations.unfinished()
+        whole = 0 if served is None else _bytes_of(served)
+        lacking = max(whole - (0 if unfinished is None else _bytes_of(unfinished)), whole // _AT_LEAST)
+        try:
+            self._settings.state_room.demand("A new generation beside the one that is served", lacking)
+        except NoRoom as error:
+            if unfinished is not None:
+                log.error("an unfinished generation is given up", generation=unfinished.name, reason=str(error))
+                self._generations.discard(unfinished)
+            raise
+
     async def _continued(self, path: Path, follower: Follower) -> ProfileStore | None:
         """None when it is of no use any more."""
         try:
@@ -145,3 +168,8 @@ class Rebuild:
         log.error("an unfinished generation is given up", generation=path.name, reason=reason)
         await in_thread(store.close)
         return None
+
+
+def _bytes_of(path: Path) -> int:
+    file = path / DATA_FILE
+    return file.stat().st_size if file.exists() else 0

@@ -105,7 +105,9 @@ def _lock(tx: Connection, consumer: str, session_ids: Iterable[str]) -> set[str]
     """Which of them were there already.
 
     Writing the row locks it, also for one that writes it at the same time. First those that are not there, then those
-    that are, both in one order: no deadlocks. Who waits for one that is not there holds none that is.
+    that are, both in one order: no deadlocks. Who waits for one that is not there holds none that is. (While an upgrade
+    rolls, a process of a version that had another order may meet one: PostgreSQL ends a transaction, which is tried
+    again.)
     """
     rows = [{"consumer": consumer, "session_id": session} for session in sorted(session_ids)]
     new = set(insert_new(tx, sessions, rows, sessions.c.session_id))

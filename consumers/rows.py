@@ -49,7 +49,8 @@ def insert_rows(
 
 def insert_new(tx: Connection, table: Table, rows: Sequence[Mapping[str, Any]], told: ColumnElement[Any]) -> list[Any]:
     """As `insert_rows`, but a row whose primary key is there already is left as it is, and not locked; where another
-    transaction is about to insert it, its end is waited for. Returns `told` of those that were inserted.
+    transaction is about to insert it, or has it locked, its end is waited for. Returns `told` of those that were
+    inserted.
     """
     if not rows:
         return []

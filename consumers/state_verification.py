@@ -55,14 +55,15 @@ async def verify(
     The copy and the second store lie on the disk of the first, and are gone afterwards; in memory are a batch of
     events, and the names of the facts that are written meanwhile.
 
-    Raises `KafkaUnavailable`, `NoStore`, `Unverifiable` and `Stopped`; `Damaged` when the file itself is unreadable.
+    Raises `KafkaUnavailable`, `NoStore`, `NoRoom`, `Unverifiable` and `Stopped`; `Damaged` when the file itself is
+    unreadable.
     """
     found = Verification()
     with scratch_in(settings.state_dir) as scratch:
         live = scratch / "live"
         live.mkdir()
         tell("Copying the store", 0, 0)
-        await in_thread(copy_store, path, live)
+        await in_thread(lambda: copy_store(path, live, settings.state_room, stores=2))
         with view_of(live) as view:
             about, positions = view.about(), view.positions()
         rebuilt = ProfileStore(scratch / "rebuilt")

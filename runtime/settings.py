@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from schemas.caller import CallerIdentity
 from schemas.own_numbers import split_own_numbers
 from schemas.topics import MAX_MESSAGE_BYTES
+from state.room import Room
 
 PREFIX = "RINGLOG_"
 
@@ -167,6 +168,11 @@ class Settings(BaseSettings):
     @property
     def spool_dir(self) -> Path:
         return self.data_dir / "spool"
+
+    @property
+    def state_room(self) -> Room:
+        """On the disk of the state directory."""
+        return Room(self.state_dir, self.spool_dir, self.spool_max_bytes)
 
     @property
     def database(self) -> str:

@@ -25,6 +25,7 @@ from state.layout import (
     unseal,
 )
 from state.profile import Profile
+from state.room import Room
 from state.session import Session
 
 Row = tuple[str, bytes, bytes]  # of which database, the key, the value with its seal; sorted by all three
@@ -32,6 +33,8 @@ Row = tuple[str, bytes, bytes]  # of which database, the key, the value with its
 # The order in which a store is dumped. `calls` alone has no seals: its values are keys.
 DATABASES = {"profiles": PROFILES, "sessions": SESSIONS, "calls": CALLS, "meta": META}
 POSITIONS = "meta"
+
+_COPY = "A copy of the state store"
 
 _DAMAGE = (
     lmdb.CorruptedError,
@@ -122,14 +125,20 @@ def view_of(path: Path) -> Iterator[StoreView]:
         raise Damaged(str(error)) from error
 
 
-def copy_store(path: Path, folder: Path) -> None:
-    """A copy of one moment, without what was freed, into `folder`, which must be there and be empty.
+def copy_store(path: Path, folder: Path, room: Room, *, stores: int = 1) -> None:
+    """A copy of one moment into `folder`, which must be there, be empty, and lie in `room`.
 
-    Its data file alone makes a store. Raises as `view_of`, and `OSError` or `lmdb.Error` when the disk is full.
+    Its data file alone makes a store, as large as the one it is of. `stores`: how many of that size the disk must have
+    room for, this one included, or nothing is copied. Raises as `view_of`, `NoRoom`, and `OSError` or `lmdb.Error` when
+    the disk is full all the same.
     """
     try:
         with _opened(path) as env:
-            env.copy(str(folder), compact=True)
+            size = (path / DATA_FILE).stat().st_size
+            room.demand(_COPY if stores == 1 else f"{_COPY}, and {stores - 1} more of its size,", stores * size)
+            # Not compact: in lmdb 3.0.0 that ends the process where a caller has so many calls (84) that these have a
+            # tree of their own.
+            env.copy(str(folder), compact=False)
     except _DAMAGE as error:
         raise Damaged(str(error)) from error
 

@@ -25,7 +25,7 @@ async def snapshot_of(settings: Settings) -> Snapshot:
     """Of a store whose builder has been stopped."""
     stop = asyncio.Event()
     storage = SnapshotStorage.open(settings)
-    return await take(storage, served(settings), settings.state_dir, stop, lambda *_: None, system_clock)
+    return await take(storage, served(settings), settings.state_room, stop, lambda *_: None, system_clock)
 
 
 async def built(settings: Settings, events: int) -> int:

@@ -79,10 +79,13 @@ class Restoring:
         return reason or missed_something(about, positions, starts, self._clock() // 1000)
 
     async def _restored(self, storage: SnapshotStorage, snapshot: Snapshot) -> Path:
-        """Raises `BadSnapshot`, `StorageAway`, and the errors of the disk and LMDB."""
+        """Raises `BadSnapshot`, `StorageAway`, `NoRoom`, and the errors of the disk and LMDB."""
         started = time.monotonic()
         log.info("a snapshot is restored", snapshot=snapshot.name, bytes=snapshot.compressed_bytes)
         with scratch_in(self._settings.state_dir) as scratch:
+            # Only whether it is a download in vain. What would be built from the topics instead comes to the same size,
+            # so nothing would be spared for the spool.
+            self._settings.state_room.demand(f"The snapshot {snapshot.name}", snapshot.bytes, spare=False)
             folder = scratch / "store"
             folder.mkdir()
             await _download(storage, snapshot, folder / DATA_FILE)

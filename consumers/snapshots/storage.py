@@ -49,6 +49,11 @@ class SnapshotStorage:
             return None
         return cls.open(settings)
 
+    @property
+    def folder(self) -> Path | None:
+        """None for a bucket."""
+        return Path(self._store.prefix) if isinstance(self._store, LocalStore) and self._store.prefix else None
+
     async def names(self) -> list[str]:
         """Of all snapshots, the newest first."""
         return await self._named(_MANIFEST)
@@ -113,8 +118,8 @@ class SnapshotStorage:
     async def sweep(self, older_than_s: float) -> None:
         """Removes what a process that was killed has left in a folder: obstore writes to `<name>#1`, and moves that to
         its place when it is whole. S3 shows nothing of it, and has lifecycle rules for that."""
-        if isinstance(self._store, LocalStore) and self._store.prefix:
-            await in_thread(_sweep, Path(self._store.prefix), older_than_s)
+        if self.folder:
+            await in_thread(_sweep, self.folder, older_than_s)
 
     async def _named(self, end: str) -> list[str]:
         found = await self._within(obstore.list(self._store).collect_async())

@@ -19,6 +19,7 @@ from runtime.threads import in_thread
 from schemas.topics import DAY_MS
 from state.fold import FOLD_VERSION
 from state.layout import DATA_FILE, STORE_FORMAT, Damaged
+from state.room import Room
 from state.scratch import scratch_in
 from state.view import copy_store, view_of
 
@@ -32,18 +33,19 @@ Told = Callable[[str, int, int], None]
 
 
 async def take(
-    storage: SnapshotStorage, store: Path, scratch_dir: Path, stop: asyncio.Event, tell: Told, clock: Clock
+    storage: SnapshotStorage, store: Path, room: Room, stop: asyncio.Event, tell: Told, clock: Clock
 ) -> Snapshot:
     """A copy of the store of this fold version in `store`, at one moment, checked, compressed and uploaded.
 
-    `scratch_dir` needs room for the copy: an upload from the store itself would keep its builder from using freed
-    pages again for as long as it takes. In memory are a few blocks. Raises `NoStore`, `Damaged`, `StorageAway`,
-    `Stopped`, and `OSError` or `lmdb.Error` for a full disk; then there is no new snapshot.
+    The copy lies in `room`: an upload from the store itself would keep its builder from using freed pages again for as
+    long as it takes. In memory are a few blocks. Raises `NoStore`, `Damaged`, `StorageAway`, `Stopped`, `NoRoom`, and
+    `OSError` or `lmdb.Error` for a disk that got full meanwhile; then there is no new snapshot.
     """
     now_ms = clock() // 1000
-    with scratch_in(scratch_dir) as copy:
+    with scratch_in(room.folder) as copy:
+        stores = await in_thread(_stores, room, storage.folder)
         tell("Copying the store", 0, 0)
-        await in_thread(copy_store, store, copy)
+        await in_thread(lambda: copy_store(store, copy, room, stores=stores))
         if stop.is_set():  # to look at every checksum takes a while, too
             raise Stopped
         draft = await in_thread(_described, copy, now_ms)
@@ -96,6 +98,15 @@ async def prune(storage: SnapshotStorage, made: Snapshot, keep: int, clock: Cloc
 
 def name_at(time_ms: int, end: str = "") -> str:
     return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(time_ms // 1000)) + f"-{end}"
+
+
+def _stores(room: Room, uploaded_to: Path | None) -> int:
+    """How many come to lie on the disk: in a folder on it the second one, of which nobody knows before how small it is
+    when it is compressed."""
+    if uploaded_to is None:
+        return 1
+    is_here = not uploaded_to.exists() or room.shares_disk_with(uploaded_to)
+    return 2 if is_here else 1
 
 
 def _lineage(store: Path) -> str | None:

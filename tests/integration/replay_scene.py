@@ -36,8 +36,8 @@ from schemas.event import Record
 from schemas.topics import BILLING_CHARGES, CALLS_ENDED, CALLS_PREFETCH, RECORDINGS_STORED, TRANSCRIPTS_READY
 from schemas.topics import dead_letters as dead_letters_of
 from tests.ended_calls import ended
-from tests.integration.test_runner import create, read, until
 from tests.logging_restored import logs_restored
+from tests.tallying import create, read, until
 
 REPOSITORY = Path(__file__).parents[2]
 

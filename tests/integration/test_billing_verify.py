@@ -27,8 +27,8 @@ from schemas.event import Record
 from schemas.topics import BILLING_CHARGES, CALLS_ENDED
 from schemas.topics import dead_letters as dead_letters_of
 from tests.ended_calls import ended
-from tests.integration.test_runner import create, until
 from tests.logging_restored import logs_restored
+from tests.tallying import create, until
 
 TOPICS = (CALLS_ENDED, BILLING_CHARGES, dead_letters_of("billing"))
 

@@ -7,8 +7,8 @@ from sqlalchemy import Connection, event, text
 
 from runtime.settings import Settings
 from schemas.topics import dead_letters
-from tests.integration.test_runner import opened, prepare, publish, read, running, until
 from tests.tally import Counted, Tally, total
+from tests.tallying import opened, prepare, publish, read, running, until
 
 
 async def test_a_postgresql_that_is_full_or_not_migrated(

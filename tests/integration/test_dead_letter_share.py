@@ -17,8 +17,8 @@ from runtime.process import EXIT_STUCK
 from runtime.settings import Settings
 from schemas.event import Record
 from schemas.topics import dead_letters
-from tests.integration.test_runner import create, opened, prepare, publish, read, running, until
 from tests.tally import Counted, Tally, total
+from tests.tallying import create, opened, prepare, publish, read, running, until
 
 
 class Mended(Tally):

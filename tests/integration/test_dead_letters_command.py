@@ -29,9 +29,9 @@ from schemas.topics import BILLING_CHARGES, CALLS_ENDED, dead_letters
 from tests import tally
 from tests.command import environment as variables
 from tests.ended_calls import ended
-from tests.integration.test_runner import create, opened, read, until
 from tests.integration.test_serve_command import ROOT
 from tests.logging_restored import logs_restored
+from tests.tallying import create, opened, read, until
 
 TOPICS = (CALLS_ENDED, BILLING_CHARGES, dead_letters("billing"))
 YEAR_US = 365 * 86_400 * 1_000_000

@@ -23,7 +23,7 @@ from runtime.local_kafka import LocalKafka
 from runtime.settings import Settings, SettingsError, load_settings
 from runtime.topics import check, make_missing
 from schemas.topics import CALLS_ENDED, FOREVER_MS, Topic, dead_letters
-from tests.integration.test_runner import create, opened, read, until
+from tests.tallying import create, opened, read, until
 
 LETTERS = dead_letters("courier")
 

@@ -27,7 +27,7 @@ from consumers.testing import ended, unreadable
 from runtime.settings import PREFIX, Settings
 from runtime.topics import check
 from schemas.topics import dead_letters
-from tests.integration.test_runner import opened
+from tests.tallying import opened
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"

@@ -16,7 +16,8 @@ from runtime.settings import Settings
 from schemas.event import Record
 from schemas.topics import BILLING_CHARGES, Topic, dead_letters
 from tests import tally
-from tests.integration.test_runner import (
+from tests.tally import Counted, Tally, total
+from tests.tallying import (
     TOPICS,
     create,
     grown,
@@ -28,12 +29,6 @@ from tests.integration.test_runner import (
     start_process,
     until,
 )
-from tests.tally import Counted, Tally, total
-
-
-@pytest.fixture
-async def on_postgres(settings: Settings, new_database: Callable[[], str]) -> Settings:
-    return await prepare(settings.model_copy(update={"database_url": new_database()}))
 
 
 class Watched(Tally):

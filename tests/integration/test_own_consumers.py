@@ -27,8 +27,8 @@ from schemas.topics import CALLS_ENDED, FOREVER_MS
 from tests.edge import metric
 from tests.integration.test_examples import publish
 from tests.integration.test_process import free_port
-from tests.integration.test_runner import opened, until
 from tests.logging_restored import logs_restored
+from tests.tallying import opened, until
 
 CRM = """
     from pathlib import Path

@@ -1,90 +1,14 @@
-"""Plan charges on real databases: functions of the calls and the plans, and an old bill keeps its terms."""
+"""Plan charges on real databases: by which plan and terms a call is charged, and that an old bill keeps its terms."""
 
-import itertools
-import threading
-from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import msgspec
-import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from sqlalchemy import Engine, select
 
-from consumers.billing import Billing
-from consumers.database import migrate, open_engine
-from consumers.plans import Plans, load_plans
-from consumers.tables import metadata, plan_charges, plan_terms
-from runtime.settings import load_settings
-from schemas.event import Record
+from consumers.tables import plan_terms
 from tests.ended_calls import ended, time_us
-
-DAY_US = 86_400 * 1_000_000
-
-JANUARY = datetime(2026, 1, 31, 12, tzinfo=UTC).timestamp()
-FEBRUARY = datetime(2026, 2, 1, 12, tzinfo=UTC).timestamp()
-
-FILE = """
-metadata_key = "account"
-default = "standard"
-
-[plans.standard]
-currency = "USD"
-versions = [
-  { valid_from = 2026-01-01, per_minute = "0.12", round_up_to_s = 60 },
-  { valid_from = 2026-02-01, per_minute = "0.18" },
-  { valid_from = 2026-09-20, per_minute = "0.24" },
-]
-
-[plans.sales]
-currency = "USD"
-agents = ["-sales"]
-versions = [{ valid_from = 2026-01-01, per_call = "0.05", markup_percent = "20" }]
-
-[plans.acme]
-currency = "EUR"
-metadata_values = ["acme"]
-versions = [{ valid_from = 2026-01-01, per_call = "0.5" }]
-"""
-DEARER = FILE.replace('"0.12"', '"1.20"').replace('"0.05"', '"0.50"')
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    of_this_test = load_settings(database_url=database_url)
-    migrate(of_this_test)
-    engine = open_engine(of_this_test)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture(scope="module")
-def read(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Plans]:
-    """The plans of a file with this text."""
-    path: Path = tmp_path_factory.mktemp("plans") / "plans.toml"
-
-    def read(text: str) -> Plans:
-        path.write_text(text)
-        plans = load_plans(load_settings(billing_plans=path))
-        assert plans is not None
-        return plans
-
-    return read
-
-
-def consume(engine: Engine, plans: Plans | None, *batches: Sequence[Record]) -> None:
-    billing = Billing(plans)
-    for batch in batches:
-        with engine.begin() as tx:
-            billing.handle(tx, batch)
-
-
-def rows(engine: Engine) -> list[dict[str, Any]]:
-    with engine.connect() as tx:
-        query = select(plan_charges).order_by(plan_charges.c.session_id)
-        return [dict(row) for row in tx.execute(query).mappings()]
+from tests.plan_charges import DAY_US, DEARER, FEBRUARY, FILE, JANUARY, body, consume, forget, read, rows
 
 
 def charge(engine: Engine) -> tuple[Any, ...]:
@@ -93,18 +17,7 @@ def charge(engine: Engine) -> tuple[Any, ...]:
     return row["plan"], row["valid_from"], row["state"], row["amount_micros"]
 
 
-def forget(engine: Engine) -> None:
-    with engine.begin() as tx:
-        for table in reversed(metadata.sorted_tables):
-            tx.execute(table.delete())
-
-
-def body(credit: Any = None, **members: Any) -> dict[str, Any]:
-    breakdown = None if credit is None else [{"type": "stt", "provider": "millis", "credit": credit}]
-    return {"cost_breakdown": breakdown, **members}
-
-
-def test_a_row_names_its_plan_its_version_its_terms_and_its_event(engine: Engine, read: Callable[..., Plans]) -> None:
+def test_a_row_names_its_plan_its_version_its_terms_and_its_event(engine: Engine) -> None:
     record = ended("s", 1, body("0.01", ts=JANUARY, duration=61, metadata={"account": "nobody"}))
     consume(engine, read(FILE), [record])
     (row,) = rows(engine)
@@ -134,7 +47,7 @@ def test_a_row_names_its_plan_its_version_its_terms_and_its_event(engine: Engine
     assert (said["plan"], said["valid_from"], said["per_minute_micros"]) == ("standard", "2026-01-01", 120_000)
 
 
-def test_a_charge_is_provisional_until_what_its_plan_needs_is_known(engine: Engine, read: Callable[..., Plans]) -> None:
+def test_a_charge_is_provisional_until_what_its_plan_needs_is_known(engine: Engine) -> None:
     plans = read(FILE)
     sales = {"agent_id": "-sales"}
     consume(engine, plans, [ended("s", 1, body(ts=JANUARY), **sales)])
@@ -147,7 +60,7 @@ def test_a_charge_is_provisional_until_what_its_plan_needs_is_known(engine: Engi
     assert charge(engine) == ("sales", "2026-01-01", "final", 50_000)
 
 
-def test_a_price_change_rewrites_no_old_bill(engine: Engine, read: Callable[..., Plans]) -> None:
+def test_a_price_change_rewrites_no_old_bill(engine: Engine) -> None:
     consume(engine, read(FILE), [ended("s", 1, body(ts=JANUARY, duration=60))])
     before = rows(engine)
     consume(engine, read(DEARER), [ended("s", 1, body(ts=JANUARY, duration=60))], [ended("new", 1, body(ts=JANUARY))])
@@ -160,24 +73,20 @@ def test_a_price_change_rewrites_no_old_bill(engine: Engine, read: Callable[...,
     assert [(row["session_id"], row["amount_micros"]) for row in rows(engine)] == [("new", 2_400_000), ("s", 360_000)]
 
 
-def test_a_revision_that_stays_in_its_version_keeps_the_terms_of_the_bill(
-    engine: Engine, read: Callable[..., Plans]
-) -> None:
+def test_a_revision_that_stays_in_its_version_keeps_the_terms_of_the_bill(engine: Engine) -> None:
     consume(engine, read(FILE), [ended("s", 1, body(ts=JANUARY, duration=60))])
     consume(engine, read(DEARER), [ended("s", 2, body(ts=JANUARY - 86_400, duration=60))])
     assert charge(engine) == ("standard", "2026-01-01", "final", 120_000)
 
 
-def test_an_agent_that_gets_another_plan_keeps_its_old_bills(engine: Engine, read: Callable[..., Plans]) -> None:
+def test_an_agent_that_gets_another_plan_keeps_its_old_bills(engine: Engine) -> None:
     consume(engine, read(FILE), [ended("s", 1, body(ts=JANUARY, duration=60), agent_id="-sales")])
     moved = read(FILE.replace('agents = ["-sales"]', ""))
     consume(engine, moved, [ended("s", 2, body("1", ts=JANUARY + 1, duration=60), agent_id="-sales")])
     assert charge(engine) == ("sales", "2026-01-01", "final", 1_250_000)
 
 
-def test_a_revision_that_names_another_agent_or_day_is_charged_by_the_plan_of_that(
-    engine: Engine, read: Callable[..., Plans]
-) -> None:
+def test_a_revision_that_names_another_agent_or_day_is_charged_by_the_plan_of_that(engine: Engine) -> None:
     plans = read(FILE)
     consume(engine, plans, [ended("s", 1, body("1", ts=JANUARY, duration=60), agent_id="-sales")])
     consume(engine, plans, [ended("s", 2, body("1", ts=JANUARY, duration=60, n=2))])
@@ -190,9 +99,7 @@ def test_a_revision_that_names_another_agent_or_day_is_charged_by_the_plan_of_th
     assert rows(engine) == []  # acme has no plan for that day
 
 
-def test_a_body_that_is_recovered_later_moves_no_bill_to_another_day(
-    engine: Engine, read: Callable[..., Plans]
-) -> None:
+def test_a_body_that_is_recovered_later_moves_no_bill_to_another_day(engine: Engine) -> None:
     webhook = ended("s", -2 * DAY_US, body(duration=60))  # on the 19th of September; when it began, nobody says
     recovered = ended("s", 0, body(duration=60, n=1), recovered=True)
     for order in ([webhook, recovered], [recovered, webhook]):
@@ -202,140 +109,7 @@ def test_a_body_that_is_recovered_later_moves_no_bill_to_another_day(
         forget(engine)
 
 
-# The oracle: what a call is charged, from what was generated and by the words of the file, not of the code.
-
-# Received in the days around a new version, which counts for calls of which nobody says when they began.
-DAYS = st.integers(-5, 0)
-TIMES = st.sampled_from([None, JANUARY, FEBRUARY])
-ACCOUNTS = st.sampled_from([None, "acme", "nobody"])
-
-
-class Said(msgspec.Struct, frozen=True):
-    session: str
-    day: int
-    agent: str | None
-    account: str | None
-    ts: float | None
-    duration: int | None
-    credit: int | None
-    n: int
-    recovered: bool
-
-    def record(self) -> Record:
-        metadata_ = None if self.account is None else {"account": self.account}
-        # The agent is of the body, so that bodies of two agents are two events.
-        about = {"agent_id": self.agent, "ts": self.ts, "duration": self.duration, "metadata": metadata_, "n": self.n}
-        said = body(self.credit, **about)
-        return ended(self.session, self.day * DAY_US, said, agent_id=self.agent, recovered=self.recovered)
-
-
-SAID = st.builds(
-    Said,
-    session=st.sampled_from(["one", "two"]),
-    day=DAYS,
-    agent=st.sampled_from([None, "-sales", "-other"]),
-    account=ACCOUNTS,
-    ts=TIMES,
-    duration=st.sampled_from([None, 0, 30, 61]),
-    credit=st.sampled_from([None, 0, 2]),
-    n=st.integers(0, 1),
-    recovered=st.booleans(),
-)
-
-
-def last(values: Sequence[Any]) -> Any:
-    return next((value for value in reversed(values) if value is not None), None)
-
-
-def expected(said: Sequence[Said]) -> dict[str, tuple[Any, ...]]:
-    earliest: dict[str, Said] = {}
-    for it in said:
-        id_ = it.record().header("ce_id") or ""
-        if id_ not in earliest or it.day < earliest[id_].day:
-            earliest[id_] = it
-    in_order = sorted(earliest.items(), key=lambda item: (not item[1].recovered, item[1].day, item[0]))
-    ordered = [it for _, it in in_order]
-    due: dict[str, tuple[Any, ...]] = {}
-    for session in {it.session for it in ordered}:
-        of_it = [it for it in ordered if it.session == session]
-        fields = ("agent", "account", "ts", "duration", "credit")
-        agent, account, ts, duration, credit = (last([getattr(it, name) for it in of_it]) for name in fields)
-        version, seconds = _version(ts, min(it.day for it in of_it))
-        if account == "acme":
-            due[session] = ("acme", "2026-01-01", 500_000)
-        elif agent == "-sales":
-            due[session] = ("sales", "2026-01-01", None if credit is None else 50_000 + credit * 1_200_000)
-        else:
-            due[session] = ("standard", version, None if duration is None else seconds[duration])
-    return due
-
-
-def _version(ts: float | None, first_day: int) -> tuple[str, dict[int, int]]:
-    """The version of the standard plan, and what it charges for each of the durations."""
-    if ts == JANUARY:
-        return "2026-01-01", {0: 0, 30: 120_000, 61: 240_000}
-    if ts == FEBRUARY or first_day < -1:  # the day of receipt is the 21st of September and so many days before
-        return "2026-02-01", {0: 0, 30: 90_000, 61: 183_000}
-    return "2026-09-20", {0: 0, 30: 120_000, 61: 244_000}
-
-
-@st.composite
-def deliveries(draw: Callable[[Any], Any]) -> tuple[list[Said], list[list[Said]]]:
-    """Deliveries, some of one body at several times; and the same in another order, some twice, in batches."""
-    said = draw(st.lists(SAID, min_size=1, max_size=6))
-    again = draw(st.lists(st.tuples(st.sampled_from(said), DAYS), max_size=2))
-    said = said + [msgspec.structs.replace(it, day=day) for it, day in again]
-    shuffled = draw(st.permutations(said + draw(st.lists(st.sampled_from(said), max_size=3))))
-    cuts = sorted(draw(st.sets(st.integers(1, max(1, len(shuffled) - 1)), max_size=3)) | {0, len(shuffled)})
-    return said, [shuffled[start:end] for start, end in itertools.pairwise(cuts)]
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(deliveries())
-def test_any_order_duplication_and_batches_give_the_same_charges(
-    engine: Engine, read: Callable[..., Plans], delivered: tuple[list[Said], list[list[Said]]]
-) -> None:
-    said, batches = delivered
-    plans = read(FILE)
-    forget(engine)
-    consume(engine, plans, *([it.record()] for it in said))
-    first = rows(engine)
-    assert {row["session_id"]: (row["plan"], row["valid_from"], row["amount_micros"]) for row in first} == expected(
-        said
-    )
-    assert all((row["state"] == "final") == (row["amount_micros"] is not None) for row in first)
-    forget(engine)
-    consume(engine, plans, *([it.record() for it in batch] for batch in batches))
-    assert rows(engine) == first
-
-
-def test_two_processes_that_meet_at_a_session_charge_what_one_would(engine: Engine, read: Callable[..., Plans]) -> None:
-    plans = read(FILE)
-    agents = ["-sales", "-other"]
-    records = [
-        ended(f"s{n % 5}", n, body(n % 7, ts=JANUARY, duration=n, n=n), agent_id=agents[n % 2]) for n in range(80)
-    ]
-    consume(engine, plans, records)
-    alone = rows(engine)
-    forget(engine)
-    failures: list[BaseException] = []
-
-    def work(mine: Sequence[Record]) -> None:
-        try:
-            consume(engine, plans, *([record] for record in mine))
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=work, args=(records[part::2],)) for part in (0, 1)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
-    assert rows(engine) == alone
-
-
-def test_calls_without_a_plan_have_no_row(engine: Engine, read: Callable[..., Plans]) -> None:
+def test_calls_without_a_plan_have_no_row(engine: Engine) -> None:
     plans = read(FILE.replace('default = "standard"', ""))
     consume(engine, plans, [ended("s", 1, body("1", ts=JANUARY, duration=60))])
     assert rows(engine) == []

@@ -20,7 +20,7 @@ from runtime.settings import Settings
 from tests.command import Command, publish
 from tests.ended_calls import ended
 from tests.integration.test_lag_command import Scene
-from tests.integration.test_runner import until
+from tests.tallying import until
 
 
 class Diary(Billing):

@@ -19,7 +19,7 @@ from tests.command import publish
 from tests.ended_calls import ended
 from tests.integration.test_lag_command import Scene
 from tests.integration.test_positions_command import Diary, at, running
-from tests.integration.test_runner import until
+from tests.tallying import until
 
 
 class Crm(Diary):

@@ -26,8 +26,8 @@ from schemas.event import Record
 from schemas.topics import TRANSCRIPTS_READY
 from tests.ended_calls import ended, prefetched
 from tests.integration.replay_scene import Scene, open_scene, spread
-from tests.integration.test_runner import read
 from tests.search_in_step import assert_search_in_step
+from tests.tallying import read
 from tests.unit.consumers.recordings.books import Books
 from tests.unit.consumers.recordings.sound_server import WAV, serving
 

@@ -22,8 +22,8 @@ from consumers.tables import billing_entries, outbox, plan_charges, positions, r
 from runtime.settings import Settings
 from schemas.event import Record
 from tests.integration.replay_scene import HISTORY, Scene, call, doubling, open_scene, spread
-from tests.integration.test_runner import until
 from tests.posted import events_in
+from tests.tallying import until
 
 SESSIONS = 4_000
 BOOKS = (billing_entries, plan_charges, revisions, positions)

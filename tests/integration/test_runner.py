@@ -1,139 +1,38 @@
 """The runner against a real broker and real databases: each effect once, whatever happens in between."""
 
 import asyncio
-import contextlib
-import os
-import random
-import signal
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable
 from pathlib import Path
 
 import msgspec
-import psycopg
-import psycopg.sql
 import pytest
-from aiokafka import ConsumerRecord, TopicPartition
-from aiokafka.admin import NewTopic
-from sqlalchemy import Engine, select, text, update
+from aiokafka import TopicPartition
+from sqlalchemy import select, update
 
 from consumers import database, reader
-from consumers.outbox import OutboxRelay
 from consumers.positions import PositionMismatch
 from consumers.publisher import Publisher
 from consumers.runner import Runner
-from consumers.tables import outbox, positions
-from runtime.kafka import make_admin, make_consumer, make_producer, start_within, stop_within
+from consumers.tables import positions
+from runtime.kafka import make_admin, make_consumer, start_within, stop_within
 from runtime.local_kafka import LocalKafka
-from runtime.settings import PREFIX, Settings
+from runtime.settings import Settings
 from schemas.event import CHARGED, ENDED, headers_of
-from schemas.topics import BILLING_CHARGES, CALLS_ENDED, Topic, dead_letters
+from schemas.topics import BILLING_CHARGES, CALLS_ENDED, dead_letters
 from tests import tally
 from tests.tally import Counted, Tally, total
-
-PARTITIONS = 2
-TOPICS = (CALLS_ENDED, BILLING_CHARGES, dead_letters("tally"))
-REPOSITORY = Path(tally.__file__).parents[1]
-
-
-@pytest.fixture
-async def prepared(settings: Settings, database_url: str) -> Settings:
-    return await prepare(settings.model_copy(update={"database_url": database_url}))
-
-
-@pytest.fixture
-async def on_postgres(settings: Settings, new_database: Callable[[], str]) -> Settings:
-    return await prepare(settings.model_copy(update={"database_url": new_database()}))
-
-
-@pytest.fixture
-async def on_sqlite(settings: Settings) -> Settings:
-    return await prepare(settings)
-
-
-async def prepare(settings: Settings) -> Settings:
-    """Topics and tables."""
-    await create(settings, TOPICS)
-    database.migrate(settings)
-    with opened(settings) as engine:
-        tally.metadata.create_all(engine)
-    return settings
-
-
-async def create(settings: Settings, topics: tuple[Topic, ...]) -> None:
-    admin = make_admin(settings)
-    await start_within(admin)
-    names = {topic.named(settings.topic_prefix): topic for topic in topics}
-    new = [NewTopic(name, PARTITIONS, 1, topic_configs=topic.config(1)) for name, topic in names.items()]
-    await admin.create_topics(new)
-    await stop_within(admin)
-
-
-@contextlib.contextmanager
-def opened(settings: Settings) -> Iterator[Engine]:
-    engine = database.open_engine(settings)
-    yield engine
-    engine.dispose()
-
-
-async def publish(settings: Settings, events: list[Counted], partition: int | None = None) -> None:
-    """In turn to each partition, or all to one."""
-    producer = make_producer(settings)
-    await start_within(producer)
-    topic = CALLS_ENDED.named(settings.topic_prefix)
-    sent = []
-    for n, event in enumerate(events):
-        to = n % PARTITIONS if partition is None else partition
-        headers = headers_of(ENDED, f"event-{n}", 1)
-        sent.append(await producer.send(topic, msgspec.json.encode(event), key=b"c", partition=to, headers=headers))
-    await asyncio.gather(*sent)
-    await producer.stop()
-
-
-async def read(settings: Settings, topic: Topic) -> list[ConsumerRecord]:
-    """All that lies in a topic."""
-    consumer = make_consumer(settings)
-    await start_within(consumer)
-    partitions = [TopicPartition(topic.named(settings.topic_prefix), n) for n in range(PARTITIONS)]
-    consumer.assign(partitions)
-    found = []
-    for tp, end in (await consumer.end_offsets(partitions)).items():
-        consumer.seek(tp, 0)
-        while await consumer.position(tp) < end:
-            for records in (await consumer.getmany(tp, timeout_ms=500)).values():
-                found += records
-    await consumer.stop()
-    return found
-
-
-async def until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in databases and processes
-            await asyncio.sleep(0.05)
-
-
-@asynccontextmanager
-async def running(settings: Settings, consumer: Tally, engine: Engine) -> AsyncIterator[Runner]:
-    """A runner with its outbox; stopped in order afterwards."""
-    stop = asyncio.Event()
-    publisher = Publisher(settings)
-    relay = OutboxRelay(settings, consumer.name, engine, publisher)
-    runner = Runner(settings, consumer, engine, publisher, committed=relay.wake)
-    tasks = [asyncio.create_task(runner.run(stop)), asyncio.create_task(relay.run(stop))]
-    try:
-        yield runner
-    finally:
-        stop.set()
-        async with asyncio.timeout(12):
-            await asyncio.gather(*tasks)
-            await publisher.stop()
-
-
-def outbox_is_empty(engine: Engine) -> bool:
-    with engine.connect() as tx:
-        return not tx.execute(select(outbox.c.id)).all()
+from tests.tallying import (
+    PARTITIONS,
+    TOPICS,
+    create,
+    opened,
+    outbox_is_empty,
+    prepare,
+    publish,
+    read,
+    running,
+    until,
+)
 
 
 async def test_each_event_has_its_effect_once_and_its_derived_event(prepared: Settings) -> None:
@@ -231,49 +130,6 @@ async def test_no_log_line_quotes_an_event(on_sqlite: Settings, capfd: pytest.Ca
     assert "15550100" not in said
 
 
-async def test_a_locked_database_is_waited_for(on_sqlite: Settings) -> None:
-    with opened(on_sqlite) as engine:
-        async with running(on_sqlite, Tally(), engine) as runner:
-            await until(lambda: runner.health()[0])
-            other = engine.connect()
-            other.execute(text("SELECT 1"))  # its transaction holds the write lock
-            await publish(on_sqlite, [Counted(1)] * 10)
-            await asyncio.sleep(database.BUSY_TIMEOUT_S + 1)
-            assert runner.health()[1]["database"] == "away"
-            other.close()
-            await until(lambda: total(engine) == 10)
-            await until(lambda: runner.health()[0])
-    assert await read(on_sqlite, dead_letters("tally")) == []
-
-
-async def test_a_database_that_refuses_connections_is_waited_for(on_postgres: Settings, postgres: str) -> None:
-    name = psycopg.conninfo.conninfo_to_dict(str(on_postgres.database_url))["dbname"]
-    with opened(on_postgres) as engine, psycopg.connect(postgres, autocommit=True) as operator:
-        consumer = Tally(pause_s=0.2)
-        async with running(on_postgres, consumer, engine) as runner:
-            await publish(on_postgres, [Counted(1)] * 10)
-            await until(lambda: bool(consumer.handled))
-            allow_connections(operator, name, False)
-            terminate(operator, name)  # in the middle of a batch
-            await publish(on_postgres, [Counted(1)] * 10)
-            await until(lambda: runner.health()[1]["database"] == "away")
-            await asyncio.sleep(1)
-            allow_connections(operator, name, True)
-            await until(lambda: total(engine) == 20)
-            await asyncio.sleep(0.5)
-            assert total(engine) == 20
-    assert await read(on_postgres, dead_letters("tally")) == []
-
-
-def allow_connections(operator: psycopg.Connection, name: object, allowed: bool) -> None:
-    statement = psycopg.sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
-    operator.execute(statement.format(psycopg.sql.Identifier(str(name)), psycopg.sql.Literal(allowed)))
-
-
-def terminate(operator: psycopg.Connection, name: object) -> None:
-    operator.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
-
-
 async def test_a_position_that_another_process_has_moved_fences(on_sqlite: Settings) -> None:
     await publish(on_sqlite, [Counted(1)] * 10)
     with opened(on_sqlite) as engine:
@@ -344,88 +200,6 @@ async def test_a_missing_topic_is_waited_for(settings: Settings) -> None:
             await create(settings, TOPICS)
             await publish(settings, [Counted(1)] * 2)
             await until(lambda: total(engine) == 2)
-
-
-@pytest.mark.timeout(300)
-async def test_a_killed_process_neither_loses_nor_doubles(prepared: Settings, tmp_path: Path) -> None:
-    """Exactly once through `kill -9` in the middle of batches, of two processes on PostgreSQL and one on SQLite."""
-    count = 2 if prepared.database.startswith("postgresql") else 1
-    chance = random.Random(1)
-    published = 0
-    diary = tmp_path / "diary"
-    diary.touch()
-    with opened(prepared) as engine:
-        processes = [start_process(prepared, diary) for _ in range(count)]
-        try:
-            for _ in range(3):
-                begun = diary.stat().st_size
-                await publish(prepared, [Counted(1)] * 50)
-                published += 50
-                await until(grown(diary, begun), 60)  # a process starts, and the group waits ten seconds for a dead one
-                await asyncio.sleep(chance.uniform(0.0, 0.8))
-                victim = chance.randrange(count)
-                processes[victim].kill()
-                processes[victim].wait()
-                processes[victim] = start_process(prepared, diary)
-            await until(lambda: total(engine) == published, 60)
-            await until(lambda: outbox_is_empty(engine), 60)
-            for process in processes:
-                process.send_signal(signal.SIGTERM)
-            # The one that was started last may not have come so far as to hear it; then it ends as any program does.
-            assert {process.wait(15) for process in processes} <= {0, -signal.SIGTERM}
-        finally:
-            for process in processes:
-                process.kill()
-        assert total(engine) == published
-    ids = {dict(record.headers)["ce_id"] for record in await read(prepared, BILLING_CHARGES)}
-    assert len(ids) == published
-
-
-async def test_a_zombie_that_wakes_up_writes_nothing(on_postgres: Settings, tmp_path: Path) -> None:
-    await publish(on_postgres, [Counted(1)] * 10)
-    diary = tmp_path / "diary"
-    diary.touch()
-    with opened(on_postgres) as engine:
-        zombie = start_process(on_postgres, diary)
-        try:
-            await until(lambda: total(engine) > 0)
-            begun = diary.stat().st_size
-            await publish(on_postgres, [Counted(1)] * 100)
-            await until(grown(diary, begun))
-            zombie.send_signal(signal.SIGSTOP)
-            async with running(on_postgres, Tally(), engine):
-                await asyncio.sleep(12)  # the group throws it out after ten; its transaction stays open
-                zombie.send_signal(signal.SIGCONT)
-                await until(lambda: total(engine) == 110, 40)
-                await publish(on_postgres, [Counted(1)] * 10)
-                await until(lambda: total(engine) == 120, 40)
-                await asyncio.sleep(1)
-            assert total(engine) == 120
-        finally:
-            zombie.kill()
-            zombie.wait()
-
-
-def grown(file: Path, size: int) -> Callable[[], bool]:
-    return lambda: file.stat().st_size > size
-
-
-def start_process(settings: Settings, diary: Path, pause_s: float = 0.5) -> subprocess.Popen[bytes]:
-    environment = {
-        **os.environ,
-        f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
-        f"{PREFIX}TOPIC_PREFIX": settings.topic_prefix,
-        f"{PREFIX}DATABASE_URL": settings.database,
-        f"{PREFIX}HOST": "127.0.0.1",
-        f"{PREFIX}OPS_PORT": "0",
-    }
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.tally", str(pause_s), str(diary)],
-        cwd=REPOSITORY,
-        env=environment,
-        stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-    )
 
 
 async def test_a_broker_that_comes_back_is_found_again(settings: Settings, tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ async def test_rebuild_is_from_the_topics_whatever_snapshots_there_are(settings:
     await built(settings, EVENTS)
     snapshot = await snapshot_of(settings)
     begun = Generations(settings.state_dir).begin()  # as by a builder that was killed before it had caught up
-    copy_store(served(settings), begun)
+    copy_store(served(settings), begun, settings.state_room)
     (begun / FROM_SNAPSHOT).write_text(snapshot.name)
     rebuilt = await state(settings, "rebuild", "--json")
     assert rebuilt.code == 0, rebuilt.said

@@ -69,7 +69,7 @@ async def test_snapshot_of_several_parts_is_whole_under_the_prefix(s3: str, tmp_
     settings = load_settings(data_dir=tmp_path, snapshots_url=s3)
     storage = SnapshotStorage.open(settings)
     store, stop = large_store(tmp_path / "store"), asyncio.Event()
-    taken = await take(storage, store, settings.state_dir, stop, lambda *_: None, system_clock)
+    taken = await take(storage, store, settings.state_room, stop, lambda *_: None, system_clock)
     assert taken.compressed_bytes > 10 * 1024 * 1024
     assert len(taken.blocks) > 3
     there = objects(s3)
@@ -78,7 +78,7 @@ async def test_snapshot_of_several_parts_is_whole_under_the_prefix(s3: str, tmp_
     assert await storage.manifest(taken.name) == taken
     assert [len(block) async for block in storage.blocks(taken)] == taken.blocks
     await asyncio.sleep(1.0)
-    second = await take(storage, store, settings.state_dir, stop, lambda *_: None, system_clock)
+    second = await take(storage, store, settings.state_room, stop, lambda *_: None, system_clock)
     assert await prune(storage, second, 1, system_clock) == [taken.name]
     assert set(objects(s3)) == {f"{second.name}.json", f"{second.name}.mdb.zst"}
 
@@ -124,7 +124,7 @@ async def test_upload_that_is_stopped_leaves_nothing_in_s3(gateway: Gateway, tmp
             stop.set()
 
     with pytest.raises(Stopped):
-        await take(storage, large_store(tmp_path / "store"), settings.state_dir, stop, tell, system_clock)
+        await take(storage, large_store(tmp_path / "store"), settings.state_room, stop, tell, system_clock)
     assert objects(settings.snapshots) == {}
     await eventually(lambda: unfinished(gateway) == [])
 
@@ -138,7 +138,7 @@ async def test_s3_that_goes_away_is_said_so_and_there_is_no_snapshot(gateway: Ga
             gateway.stop()
 
     with pytest.raises(StorageAway):
-        await take(storage, large_store(tmp_path / "store"), settings.state_dir, stop, tell, system_clock)
+        await take(storage, large_store(tmp_path / "store"), settings.state_room, stop, tell, system_clock)
     gateway.start()
     assert await storage.names() == []
     assert [path.name for path in settings.state_dir.iterdir()] == []

@@ -11,6 +11,7 @@ import pytest
 from state.comparison import Difference, differences
 from state.dump import described, digest_of, lines_of
 from state.layout import About, Damaged
+from state.room import Room
 from state.scratch import scratch_in
 from state.store import ProfileStore
 from state.view import NoStore, Row, copy_store, view_of
@@ -103,8 +104,18 @@ def test_row_that_is_damaged_is_not_described(path: Path) -> None:
 def test_copy_is_the_store_of_one_moment_and_opens_as_one(path: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     copy.mkdir()
-    copy_store(path, copy)
+    copy_store(path, copy, Room(tmp_path, tmp_path / "spool", 0))
     assert rows_of(copy) == rows_of(path)
+
+
+def test_store_of_a_caller_with_very_many_calls_is_copied(tmp_path: Path) -> None:
+    path = store_of(tmp_path / "many", *(ended(f"s{n}", "ann", n) for n in range(300)))
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    copy_store(path, copy, Room(tmp_path, tmp_path / "spool", 0))
+    assert rows_of(copy) == rows_of(path)
+    with view_of(copy) as view:
+        assert sum(1 for _ in view.sessions_of(b"ann")) == 300
 
 
 def test_folder_without_a_store_says_so(tmp_path: Path) -> None:

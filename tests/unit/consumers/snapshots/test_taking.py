@@ -45,7 +45,7 @@ class Scene:
         def tell(what: str, done: int, total: int) -> None:
             self.told.append((what, done, total))
 
-        return await take(self.storage, self.store, self.settings.state_dir, self.stop, tell, self.clock)
+        return await take(self.storage, self.store, self.settings.state_room, self.stop, tell, self.clock)
 
     def files(self) -> list[str]:
         return sorted(path.name for path in self.folder.iterdir())
