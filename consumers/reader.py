@@ -11,6 +11,8 @@ from sqlalchemy import Engine
 from consumers import positions
 from consumers.contract import Consumer
 from consumers.database import read_only
+from consumers.effects import BATCH_BYTES
+from consumers.parts import Batch, Parts
 from consumers.positions import Move
 from consumers.starting import starts_of
 from consumers.stopping import CANCEL_S, cancelled
@@ -23,6 +25,11 @@ from runtime.whole_records import read_whole
 from schemas.event import Record
 
 BATCH_RECORDS = 500
+
+# Asked for at a time. Of 8 MiB each, the largest there are, they have 128 MiB: what may come on top of `BATCH_BYTES`,
+# when records are larger than those before them. To ask so often takes half a microsecond an event.
+PART_RECORDS = 16
+
 POLL_S = 0.5  # how long a stop may go unnoticed
 
 # By aiokafka's clock a consumer that waits for its database is dead after five minutes. Ours is the watchdog.
@@ -63,7 +70,8 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         self._stored: dict[TopicPartition, int | None] = {}  # what the database says; None: nothing yet
         self._at: dict[TopicPartition, int] = {}
         self._lanes: list[list[TopicPartition]] = [[] for _ in range(lanes)]
-        self._polling: dict[int, asyncio.Task[dict[TopicPartition, list[Record]]]] = {}  # by lane
+        self._parts = [self._parts_of_a_lane() for _ in range(lanes)]
+        self._polling: dict[int, asyncio.Task[Batch[Record]]] = {}  # by lane
         self._taking = asyncio.Lock()
         self._watching: asyncio.Task[None] | None = None
         self._telling: asyncio.Task[None] | None = None
@@ -126,15 +134,16 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         if polled.cancelled():  # by another lane that takes positions
             return []
         try:
-            found = polled.result()
+            batch = polled.result()
         except NoOffsetForPartitionError:  # the group has none, and ours were not set before it asked
             self._void()
             return []
         if not self._positioned:  # some of it may be from before, and some from after what has changed
             return []
-        if found:  # the next batch is taken apart while this one waits for the database
+        # The next one is taken apart while this one waits for the database, but beside a large one it has no place.
+        if batch.found and batch.bytes < BATCH_BYTES:
             self._begin_poll(lane)
-        return [record for tp, some in found.items() for record in _from(self._at[tp], some)]
+        return [record for tp, some in batch.found.items() for record in _from(self._at[tp], some)]
 
     def moves(self, records: Sequence[Record]) -> list[Move]:
         """How handling the records moves the positions."""
@@ -207,8 +216,11 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         self._at.clear()
         self.lag.clear()
 
-    def _begin_poll(self, lane: int) -> asyncio.Task[dict[TopicPartition, list[Record]]]:
-        polling = self._kafka.getmany(*self._lanes[lane], timeout_ms=int(POLL_S * 1000), max_records=BATCH_RECORDS)
+    def _parts_of_a_lane(self) -> Parts[Record]:
+        return Parts(self._kafka, records=BATCH_RECORDS, bytes_=BATCH_BYTES, part_records=PART_RECORDS)
+
+    def _begin_poll(self, lane: int) -> asyncio.Task[Batch[Record]]:
+        polling = self._parts[lane].batch(tuple(self._lanes[lane]), POLL_S)
         self._polling[lane] = asyncio.create_task(polling, name=f"poll {self._name} {lane}")
         return self._polling[lane]
 
