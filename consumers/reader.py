@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import NoOffsetForPartitionError
@@ -14,6 +15,7 @@ from consumers.database import read_only
 from consumers.effects import BATCH_BYTES
 from consumers.parts import Batch, Parts
 from consumers.positions import Move
+from consumers.progress import Abandoned
 from consumers.starting import starts_of
 from consumers.stopping import CANCEL_S, cancelled
 from runtime.kafka import KafkaUnavailable, make_admin, make_consumer, start_within, stop_within
@@ -47,6 +49,13 @@ STALLED_AFTER_S = 60.0  # longer than any election or rebalance, short enough th
 
 class Stalled(ConnectionError):
     """The client makes no progress although there is something to read, and reports no error."""
+
+
+class Polled(NamedTuple):
+    """In another epoch than that one the records are void."""
+
+    records: Sequence[Record]
+    epoch: int
 
 
 class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -112,7 +121,7 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         await stop_within(self._kafka)
         self._forget()
 
-    async def poll(self, lane: int = 0) -> list[Record]:
+    async def poll(self, lane: int = 0) -> Polled:
         """What has arrived for the lane; empty after half a second without. In the order of each partition.
 
         Raises Kafka's errors and `Stalled`: close, and open another reader. Raises the database's: try again.
@@ -124,34 +133,34 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._take_positions()
         if lane and not self._lanes[lane]:  # the first one polls nevertheless: Kafka's errors come to whoever polls
             await asyncio.sleep(POLL_S)
-            return []
+            return self._nothing
         polled = self._polling.get(lane) or self._begin_poll(lane)
         # Without limit while the group rebalances; but cancelled, it would lose what it has taken.
         await asyncio.wait({polled}, timeout=POLL_S * 2)
         if not polled.done() or self._polling.get(lane) is not polled:  # or dropped, when positions were taken
-            return []
+            return self._nothing
         del self._polling[lane]
         if polled.cancelled():  # by another lane that takes positions
-            return []
+            return self._nothing
         try:
             batch = polled.result()
         except NoOffsetForPartitionError:  # the group has none, and ours were not set before it asked
             self._void()
-            return []
+            return self._nothing
         if not self._positioned:  # some of it may be from before, and some from after what has changed
-            return []
+            return self._nothing
         # The next one is taken apart while this one waits for the database, but beside a large one it has no place.
         if batch.found and batch.bytes < BATCH_BYTES:
             self._begin_poll(lane)
-        return [record for tp, some in batch.found.items() for record in _from(self._at[tp], some)]
+        records = [record for tp, some in batch.found.items() for record in _from(self._at[tp], some)]
+        return Polled(records, self.epoch)
 
     def moves(self, records: Sequence[Record]) -> list[Move]:
-        """How handling the records moves the positions."""
-        last = {(record.topic, record.partition): record.offset for record in records}
-        return [
-            Move(topic, number, self._stored[TopicPartition(topic, number)], offset + 1)
-            for (topic, number), offset in last.items()
-        ]
+        """How handling the records moves the positions. Raises `Abandoned` for a partition that is somebody else's."""
+        last = {TopicPartition(record.topic, record.partition): record.offset for record in records}
+        if not last.keys() <= self._stored.keys():
+            raise Abandoned
+        return [Move(tp.topic, tp.partition, self._stored[tp], offset + 1) for tp, offset in last.items()]
 
     def moved(self, moves: Sequence[Move]) -> None:
         """They are committed in the database. The group is told too, for tools that show lag; nothing relies on it."""
@@ -200,6 +209,10 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         self._void()
         self._forget()
         self._assigned = True
+
+    @property
+    def _nothing(self) -> Polled:
+        return Polled([], self.epoch)
 
     def _void(self) -> None:
         self.epoch += 1

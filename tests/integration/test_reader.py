@@ -14,6 +14,7 @@ from consumers import database, reader
 from consumers.billing import Billing
 from consumers.effects import BATCH_BYTES
 from consumers.parcels import Message
+from consumers.progress import Abandoned
 from consumers.publisher import Publisher
 from consumers.reader import BATCH_RECORDS, PART_RECORDS, Reader, Stalled
 from runtime.kafka import connection, start_within, stop_within
@@ -114,10 +115,22 @@ async def publish_compressed(settings: Settings, values: Sequence[bytes]) -> Non
     await stop_within(producer)
 
 
-async def some(reading: Reader) -> list[Record]:
-    while not (records := await reading.poll()):
+async def test_what_is_read_of_a_partition_that_is_gone_is_abandoned(
+    settings: Settings, topics: tuple[str, ...]
+) -> None:
+    async with opened(settings) as reading:
+        await publish_compressed(settings, [b"{}"])
+        records = await some(reading)
+        assert [(move.expected, move.next) for move in reading.moves(records)] == [(None, 1)]
+        await reading.on_partitions_revoked(reading._kafka.assignment())
+        with pytest.raises(Abandoned):
+            reading.moves(records)
+
+
+async def some(reading: Reader) -> Sequence[Record]:
+    while not (polled := await reading.poll()).records:
         pass
-    return records
+    return polled.records
 
 
 async def test_a_client_whose_broker_froze_leaves_no_task_and_no_connection_behind(

@@ -23,6 +23,7 @@ from consumers import database, reader
 from consumers.outbox import OutboxRelay
 from consumers.positions import PositionMismatch
 from consumers.publisher import Publisher
+from consumers.reader import Polled, Reader
 from consumers.runner import Runner
 from consumers.tables import outbox, positions
 from runtime.kafka import make_admin, make_consumer, make_producer, start_within, stop_within
@@ -304,6 +305,33 @@ async def test_processes_share_the_partitions_and_take_over(on_postgres: Setting
             await until(lambda: outbox_is_empty(engine))
     ids = [dict(record.headers)["ce_id"] for record in await read(on_postgres, BILLING_CHARGES)]
     assert len(set(ids)) == 120
+
+
+async def test_what_was_read_before_a_rebalance_is_not_handled_after_it(
+    on_sqlite: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The group takes the partitions away when a poll has returned, and before its lane goes on."""
+    poll = Reader.poll
+    rebalanced = asyncio.Event()
+
+    async def rebalancing(self: Reader, lane: int = 0) -> Polled:
+        polled = await poll(self, lane)
+        if polled.records and not rebalanced.is_set():
+            rebalanced.set()
+            await self.on_partitions_revoked(self._kafka.assignment())
+            self.on_partitions_assigned(self._kafka.assignment())
+        return polled
+
+    monkeypatch.setattr(Reader, "poll", rebalancing)
+    await publish(on_sqlite, [Counted(1)] * 10)
+    consumer = Tally()
+    with opened(on_sqlite) as engine:
+        async with running(on_sqlite, consumer, engine) as runner:
+            await until(lambda: total(engine) == 10)
+            assert runner.health()[0], "by the same client"
+    assert rebalanced.is_set()
+    assert len(consumer.handled) == 10
+    assert await read(on_sqlite, dead_letters("tally")) == []
 
 
 async def test_positions_beyond_the_end_of_a_topic_stop_the_consumer(on_sqlite: Settings) -> None:
