@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
@@ -13,6 +13,7 @@ from consumers import positions
 from consumers.contract import Consumer
 from consumers.database import read_only
 from consumers.effects import BATCH_BYTES
+from consumers.lag_watch import LagWatch
 from consumers.parts import Batch, Parts
 from consumers.positions import Move
 from consumers.progress import Abandoned
@@ -20,7 +21,6 @@ from consumers.starting import starts_of
 from consumers.stopping import CANCEL_S, cancelled
 from runtime.kafka import KafkaUnavailable, make_admin, make_consumer, start_within, stop_within
 from runtime.logs import logger
-from runtime.metrics import LAG
 from runtime.settings import Settings
 from runtime.threads import in_thread
 from runtime.whole_records import read_whole
@@ -42,13 +42,6 @@ LONGEST_BATCH_MS = 24 * 60 * 60 * 1000
 REVOKE_GRACE_S = 5.0
 
 TELL_S = 5.0
-
-WATCH_EVERY_S = 5.0
-STALLED_AFTER_S = 60.0  # longer than any election or rebalance, short enough that nobody has to be called
-
-
-class Stalled(ConnectionError):
-    """The client makes no progress although there is something to read, and reports no error."""
 
 
 class Polled(NamedTuple):
@@ -82,6 +75,7 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         self._parts = [self._parts_of_a_lane() for _ in range(lanes)]
         self._polling: dict[int, asyncio.Task[Batch[Record]]] = {}  # by lane
         self._taking = asyncio.Lock()
+        self._lag = LagWatch(self._kafka, self, consumer.name, settings.topic_prefix)
         self._watching: asyncio.Task[None] | None = None
         self._telling: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()
@@ -90,7 +84,6 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         self._working = 0
         self.epoch = 0
         self.cluster_id = ""
-        self.lag: dict[str, int] = {}
 
     @property
     def partitions(self) -> list[str]:
@@ -102,6 +95,24 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         """Whether it knows its partitions (which may be none: another process has them) and its positions."""
         return self._positioned
 
+    @property
+    def at(self) -> Mapping[TopicPartition, int]:
+        """Where everything before is handled, or is no event: a mark of a transaction has an offset, too."""
+        return self._at
+
+    @property
+    def lag(self) -> int:
+        """In offsets, over all partitions, as it was measured last."""
+        return sum(self._lag.lag.values())
+
+    @property
+    def waits_for_kafka(self) -> bool:
+        return not self._assigned
+
+    @property
+    def is_working(self) -> bool:
+        return self._working > 0
+
     async def open(self) -> None:
         """Raises `KafkaUnavailable`, also for topics that are not there."""
         self.cluster_id = await _cluster_id(self._settings)
@@ -111,7 +122,7 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         if missing:
             raise KafkaUnavailable(f"there is no topic {', '.join(sorted(missing))}: run `ringlog topics apply`")
         self._kafka.subscribe(self._topics, listener=self)
-        self._watching = asyncio.create_task(self._watch(), name=f"watch {self._name}")
+        self._watching = asyncio.create_task(self._lag.run(), name=f"watch {self._name}")
 
     async def close(self) -> None:
         """Leaves the group. Never raises, never takes longer than its deadlines."""
@@ -149,11 +160,13 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
             return self._nothing
         if not self._positioned:  # some of it may be from before, and some from after what has changed
             return self._nothing
+        await self._pass_marks(lane, batch.found)
         # The next one is taken apart while this one waits for the database, but beside a large one it has no place.
         if batch.found and batch.bytes < BATCH_BYTES:
             self._begin_poll(lane)
-        records = [record for tp, some in batch.found.items() for record in _from(self._at[tp], some)]
-        return Polled(records, self.epoch)
+        at = self._at
+        found = [record for tp, some in batch.found.items() for record in some if record.offset >= at[tp]]
+        return Polled(found, self.epoch)
 
     def moves(self, records: Sequence[Record]) -> list[Move]:
         """How handling the records moves the positions. Raises `Abandoned` for a partition that is somebody else's."""
@@ -219,15 +232,18 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         self._positioned = False
 
     def _forget(self) -> None:
-        for tp in self._at:
-            with contextlib.suppress(KeyError):  # it was never measured
-                LAG.remove(self._name, tp.topic.removeprefix(self._settings.topic_prefix), str(tp.partition))
+        self._lag.forget()
         self._positioned = False
         for lane in self._lanes:
             lane.clear()
         self._stored.clear()
         self._at.clear()
-        self.lag.clear()
+
+    async def _pass_marks(self, lane: int, found: Collection[TopicPartition]) -> None:
+        """What was read of the others is handled, and the client has gone on to what comes next."""
+        for tp in self._lanes[lane]:
+            if tp not in found:
+                self._at[tp] = await self._kafka.position(tp)  # at once: it was sought
 
     def _parts_of_a_lane(self) -> Parts[Record]:
         return Parts(self._kafka, records=BATCH_RECORDS, bytes_=BATCH_BYTES, part_records=PART_RECORDS)
@@ -273,47 +289,6 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
                 await asyncio.wait_for(self._kafka.commit(told), TELL_S)
         except Exception as error:
             self._log.debug("the group was not told of its positions", error=repr(error))
-
-    async def _watch(self) -> None:
-        """Measures the lag, and raises `Stalled` when nothing moves although something should."""
-        loop = asyncio.get_running_loop()
-        before: dict[TopicPartition, int] = {}
-        moved_at = loop.time()
-        while True:
-            await asyncio.sleep(WATCH_EVERY_S)
-            knows = await self._measured()
-            waits_for_kafka = not knows or any(self.lag.values()) or not self._assigned
-            if self._working or not waits_for_kafka or self._at != before:
-                before, moved_at = dict(self._at), loop.time()
-            elif loop.time() - moved_at > STALLED_AFTER_S:
-                raise Stalled(
-                    f"nothing was read for {STALLED_AFTER_S:g} s, although there is, or may be, something to read"
-                )
-
-    async def _measured(self) -> bool:
-        """False when Kafka doesn't tell: a partition has no leader, say. To leave the group for that would stop the
-        others, too; it is as bad as a stall only when it lasts as long."""
-        try:
-            if self._positioned and (partitions := list(self._at)):
-                await self._measure(partitions)
-        except Exception as error:
-            self._log.warning("the lag can't be measured", error=type(error).__name__, reason=str(error))
-            return False
-        return True
-
-    async def _measure(self, partitions: Sequence[TopicPartition]) -> None:
-        epoch = self.epoch
-        ends = await self._kafka.end_offsets(partitions)
-        for tp in partitions:
-            if epoch != self.epoch:
-                return
-            lag = max(0, ends[tp] - self._at[tp])
-            self.lag[f"{tp.topic}/{tp.partition}"] = lag
-            LAG.labels(self._name, tp.topic.removeprefix(self._settings.topic_prefix), tp.partition).set(lag)
-
-
-def _from(offset: int, records: Sequence[Record]) -> Sequence[Record]:
-    return records if records[0].offset >= offset else [record for record in records if record.offset >= offset]
 
 
 async def _cluster_id(settings: Settings) -> str:

@@ -75,7 +75,7 @@ class Runner:
             **({"database_says": away.reason} if away else {}),
             **({"delivery": "waiting", "delivery_says": other_side} if other_side else {}),
             "partitions": reader.partitions if reader else [],
-            "lag": sum(reader.lag.values()) if reader else None,
+            "lag": reader.lag if reader else None,
         }
 
     async def run(self, stop: asyncio.Event) -> None:

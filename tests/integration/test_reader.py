@@ -10,13 +10,14 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaTimeoutError
 
-from consumers import database, reader
+from consumers import database, lag_watch
 from consumers.billing import Billing
 from consumers.effects import BATCH_BYTES
+from consumers.lag_watch import Stalled
 from consumers.parcels import Message
 from consumers.progress import Abandoned
 from consumers.publisher import Publisher
-from consumers.reader import BATCH_RECORDS, PART_RECORDS, Reader, Stalled
+from consumers.reader import BATCH_RECORDS, PART_RECORDS, Reader
 from runtime.kafka import connection, start_within, stop_within
 from runtime.local_kafka import LocalKafka
 from runtime.settings import Settings
@@ -47,8 +48,8 @@ async def test_a_lag_that_can_not_be_measured_is_borne_for_as_long_as_a_stall(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A partition without a leader: Kafka answers nothing of it, and goes on with the others."""
-    monkeypatch.setattr(reader, "WATCH_EVERY_S", 0.1)
-    monkeypatch.setattr(reader, "STALLED_AFTER_S", 2.0)
+    monkeypatch.setattr(lag_watch, "WATCH_EVERY_S", 0.1)
+    monkeypatch.setattr(lag_watch, "STALLED_AFTER_S", 2.0)
 
     async def refused(*_: Any) -> Any:
         raise KafkaTimeoutError
