@@ -11,6 +11,11 @@ from aiokafka.structs import RecordMetadata
 
 from schemas.event import Headers
 from schemas.partition import partition_of
+from schemas.topics import MAX_MESSAGE_BYTES
+
+# Of a message. The service's producer keeps 64 KiB aside, for what follows from its events: a dead letter is one of
+# them with more headers. What is left is for the batch's own head, and for what can't be compressed: it grows.
+LARGEST_BYTES = MAX_MESSAGE_BYTES - 1024
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,17 +39,17 @@ class Parcel:
         self.places: list[int] = []
         self.sent: asyncio.Future[RecordMetadata] | None = None
 
-    def add(self, place: int, message: Message, largest: int) -> bool:
+    def add(self, place: int, message: Message) -> bool:
         """Whether it took it: a full one does not, an empty one takes any size.
 
-        Raises `MessageSizeTooLargeError` for one of more than `largest` bytes, which no request to Kafka may have.
+        Raises `MessageSizeTooLargeError` for one of more than `LARGEST_BYTES`, which no topic takes.
         """
         headers = list(message.headers)
         taken = self._builder.append(timestamp=None, key=message.key, value=message.value, headers=headers)
         if taken is None:
             return False
-        if taken.size > largest:
-            raise MessageSizeTooLargeError(f"a message has {taken.size} bytes, and a request may have {largest}")
+        if taken.size > LARGEST_BYTES:
+            raise MessageSizeTooLargeError(f"a message has {taken.size} bytes, and a topic takes {LARGEST_BYTES}")
         self.places.append(place)
         return True
 
@@ -68,9 +73,8 @@ class Packer:
     `turns` are numbers that never come again: one without a key goes to another partition each time.
     """
 
-    def __init__(self, producer: AIOKafkaProducer, largest: int, turns: Iterator[int]) -> None:
+    def __init__(self, producer: AIOKafkaProducer, turns: Iterator[int]) -> None:
         self._producer = producer
-        self._largest = largest
         self._partitions: dict[str, int] = {}  # how many a topic has
         self._open: dict[tuple[str, int], Parcel] = {}
         self._turns = turns
@@ -95,8 +99,8 @@ class Packer:
 
     def _put(self, message: Message, partition: int) -> None:
         parcel = self._open.get((message.topic, partition))
-        if parcel is None or not parcel.add(self.packed, message, self._largest):
+        if parcel is None or not parcel.add(self.packed, message):
             parcel = Parcel(message.topic, partition, self._producer.create_batch())
-            parcel.add(self.packed, message, self._largest)
+            parcel.add(self.packed, message)
             self._open[message.topic, partition] = parcel
             self.parcels.append(parcel)

@@ -63,7 +63,7 @@ class Publisher:
             try:
                 async with asyncio.timeout(ACK_DEADLINE_S):
                     producer = await self._started()
-                    packer = Packer(producer, self._settings.max_request_bytes, self._turns)
+                    packer = Packer(producer, self._turns)
                     try:
                         await packer.pack(messages)
                     except Exception as error:  # what comes before that message goes out nevertheless

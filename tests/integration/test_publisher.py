@@ -7,7 +7,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.structs import RecordMetadata
 
-from consumers.parcels import Message
+from consumers.parcels import LARGEST_BYTES, Message
 from consumers.publisher import Publisher
 from runtime.kafka import BATCH_BYTES, InvalidRecord, make_consumer, start_within, stop_within
 from runtime.settings import Settings
@@ -83,7 +83,7 @@ async def test_one_without_a_key_goes_to_any_partition(settings: Settings, publi
 
 
 async def test_none_overtakes_one_that_is_too_large(settings: Settings, publisher: Publisher) -> None:
-    too_large = settings.max_request_bytes + 1
+    too_large = LARGEST_BYTES + 1
     messages = [message(settings, n, CALLERS[n % 4], too_large if n == 5 else 10) for n in range(10)]
     outcomes = await publisher.publish(messages)
     assert [type(outcome) for outcome in outcomes] == [type(None)] * 5 + [MessageSizeTooLargeError] * 5
