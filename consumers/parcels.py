@@ -17,6 +17,8 @@ from schemas.topics import MAX_MESSAGE_BYTES
 # them with more headers. What is left is for the batch's own head, and for what can't be compressed: it grows.
 LARGEST_BYTES = MAX_MESSAGE_BYTES - 1024
 
+Partition = tuple[str, int]  # of a topic, by its name on the cluster
+
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
     """`topic` is the name on the cluster. Of several with one `key`, none overtakes another."""
@@ -28,13 +30,12 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Parcel:
-    """A record batch of one partition, and the `places` of its messages among all that are packed with them."""
+    """A record batch `to` a partition, and the `places` of its messages among all that are packed with them."""
 
-    __slots__ = ("_builder", "_partition", "_topic", "places", "sent")
+    __slots__ = ("_builder", "places", "sent", "to")
 
-    def __init__(self, topic: str, partition: int, builder: BatchBuilder) -> None:
-        self._topic = topic
-        self._partition = partition
+    def __init__(self, to: Partition, builder: BatchBuilder) -> None:
+        self.to = to
         self._builder = builder
         self.places: list[int] = []
         self.sent: asyncio.Future[RecordMetadata] | None = None
@@ -56,7 +57,8 @@ class Parcel:
     async def send(self, producer: AIOKafkaProducer) -> None:
         """Returns when the producer has it in its queue, and has taken from there what came before it."""
         self._builder.close()
-        self.sent = await producer.send_batch(self._builder, self._topic, partition=self._partition)
+        topic, partition = self.to
+        self.sent = await producer.send_batch(self._builder, topic, partition=partition)
 
     @property
     def outcome(self) -> RecordMetadata | BaseException | None:
@@ -76,7 +78,7 @@ class Packer:
     def __init__(self, producer: AIOKafkaProducer, turns: Iterator[int]) -> None:
         self._producer = producer
         self._partitions: dict[str, int] = {}  # how many a topic has
-        self._open: dict[tuple[str, int], Parcel] = {}
+        self._open: dict[Partition, Parcel] = {}
         self._turns = turns
         self.parcels: list[Parcel] = []
         self.packed = 0  # messages
@@ -86,8 +88,15 @@ class Packer:
         one are in parcels then."""
         for message in messages:
             partitions = self._partitions.get(message.topic) or await self._count(message.topic)
-            self._put(message, self._partition(message.key, partitions))
+            self._put(message, (message.topic, self._partition(message.key, partitions)))
             self.packed += 1
+
+    def by_partition(self) -> list[list[Parcel]]:
+        """The parcels of each, in order."""
+        found: dict[Partition, list[Parcel]] = {}
+        for parcel in self.parcels:
+            found.setdefault(parcel.to, []).append(parcel)
+        return list(found.values())
 
     async def _count(self, topic: str) -> int:
         found = self._partitions[topic] = len(await self._producer.partitions_for(topic))
@@ -97,10 +106,10 @@ class Packer:
         """Without a key any will do, but not the same each time: it may have no leader."""
         return next(self._turns) % partitions if key is None else partition_of(key, partitions)
 
-    def _put(self, message: Message, partition: int) -> None:
-        parcel = self._open.get((message.topic, partition))
+    def _put(self, message: Message, to: Partition) -> None:
+        parcel = self._open.get(to)
         if parcel is None or not parcel.add(self.packed, message):
-            parcel = Parcel(message.topic, partition, self._producer.create_batch())
+            parcel = Parcel(to, self._producer.create_batch())
             parcel.add(self.packed, message)
-            self._open[message.topic, partition] = parcel
+            self._open[to] = parcel
             self.parcels.append(parcel)
