@@ -17,7 +17,7 @@ from consumers.delivery import Delivery
 from consumers.letter_book import Letter, Share
 from consumers.outage import Outage, outage
 from consumers.positions import Fenced, Move
-from consumers.progress import Progress
+from consumers.progress import Abandoned, Progress
 from runtime.logs import logger
 from runtime.metrics import BATCH_SECONDS, CONSUMED, RETRIES
 from runtime.settings import PREFIX, Settings
@@ -35,10 +35,6 @@ TRIES = 3
 
 # The longest that the other side may ask us to leave it alone: then we ask again, whatever was said.
 LONGEST_PAUSE_S = 300.0
-
-
-class Abandoned(Exception):
-    """The partitions have changed, or the process stops: nothing was done, and the events come again."""
 
 
 class TooManyDeadLetters(RuntimeError):
@@ -69,13 +65,15 @@ class Effects:
         self.away: str | None = None  # why the other side takes nothing, while it does not
         self._log = logger("consumers.effects").bind(consumer=consumer.name)
 
-    async def of(self, records: Sequence[Record], reader: Progress, stop: asyncio.Event) -> None:
-        """Returns when all are committed or in the dead letters. Raises `Abandoned` and `Fenced`: read again.
+    async def of(self, records: Sequence[Record], epoch: int, reader: Progress, stop: asyncio.Event) -> None:
+        """Returns when all are committed or in the dead letters. `epoch` is the one in which they were read.
+
+        Raises `Abandoned` and `Fenced`: read again.
 
         Raises `TooManyDeadLetters` instead of giving up an event too many; its position stays before it.
         """
         arrived = time.perf_counter()
-        work = _Work(reader, stop)
+        work = _Work(reader, epoch, stop)
         for batch in batches(records, self._delivery.max_records if self._delivery else None):
             try:
                 await self._commit(batch, work)
@@ -209,10 +207,10 @@ class Effects:
 class _Work:
     """Under which circumstances a batch was read, and whether they are still so."""
 
-    def __init__(self, reader: Progress, stop: asyncio.Event) -> None:
+    def __init__(self, reader: Progress, epoch: int, stop: asyncio.Event) -> None:
         self.reader = reader
         self.stop = stop
-        self._epoch = reader.epoch
+        self._epoch = epoch
         self._begun = False
 
     def check(self) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from consumers.parts import Parts
 from runtime.cluster import describe
 from runtime.fetched_records import read_lean
 from runtime.kafka import KafkaUnavailable, make_consumer, start_within, stop_within
@@ -22,12 +23,8 @@ _Found = dict[TopicPartition, list[Message]]
 # page. With twice as many a rebuild is a third faster, and may need more than a container has.
 BATCH_RECORDS = 20_000
 
-# Of values, for memory: what a fetch of compressed records unfolds to is bounded by nothing else.
-BATCH_BYTES = 32 * 1024 * 1024
-
-# Asked for at a time, so that a batch may end between them: few at first, and twice as many while they are small.
-FIRST_PART_RECORDS = 50
-PART_RECORDS = 1_000
+BATCH_BYTES = 32 * 1024 * 1024  # of values, for memory
+PART_RECORDS = 1_000  # asked for at a time
 POLL_S = 0.25  # how long a stop may go unnoticed
 
 ASK_DEADLINE_S = 10.0  # for the offsets at which partitions begin and end
@@ -51,6 +48,9 @@ class Follower:
         self._names = {topic.named(settings.topic_prefix): topic.name for topic in topics}
         self._now_s = now_s
         self._consumer: AIOKafkaConsumer = make_consumer(settings, metadata_max_age_ms=METADATA_AGE_MS)
+        self._parts: Parts[Message] = Parts(
+            self._consumer, records=BATCH_RECORDS, bytes_=BATCH_BYTES, part_records=PART_RECORDS
+        )
         self._partitions: dict[TopicPartition, Partition] = {}
         self._ahead: asyncio.Task[_Found] | None = None  # what comes next, read while the last batch is folded
         self._progress: Offsets = {}
@@ -144,22 +144,7 @@ class Follower:
         await stop_within(self._consumer)
 
     async def _read(self) -> _Found:
-        found: _Found = {}
-        records = size = 0
-        part_records = FIRST_PART_RECORDS
-        wait_ms = int(POLL_S * 1000)
-        while records < BATCH_RECORDS and size < BATCH_BYTES:
-            part: Mapping[TopicPartition, Sequence[Message]]
-            part = await self._consumer.getmany(timeout_ms=wait_ms, max_records=part_records)
-            if not part:
-                break
-            for tp, messages in part.items():
-                found.setdefault(tp, []).extend(messages)
-                records += len(messages)
-                size += sum(len(message.value or b"") for message in messages)
-            part_records = min(part_records * 2, PART_RECORDS)
-            wait_ms = 0  # what is there already
-        return found
+        return (await self._parts.batch((), POLL_S)).found
 
     def _forget_ahead(self) -> None:
         """What it has taken is lost: seek, or close, before the next `poll`."""

@@ -11,6 +11,13 @@ from aiokafka.structs import RecordMetadata
 
 from schemas.event import Headers
 from schemas.partition import partition_of
+from schemas.topics import MAX_MESSAGE_BYTES
+
+# Of a message. The service's producer keeps 64 KiB aside, for what follows from its events: a dead letter is one of
+# them with more headers. What is left is for the batch's own head, and for what can't be compressed: it grows.
+LARGEST_BYTES = MAX_MESSAGE_BYTES - 1024
+
+Partition = tuple[str, int]  # of a topic, by its name on the cluster
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,35 +30,35 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Parcel:
-    """A record batch of one partition, and the `places` of its messages among all that are packed with them."""
+    """A record batch `to` a partition, and the `places` of its messages among all that are packed with them."""
 
-    __slots__ = ("_builder", "_partition", "_topic", "places", "sent")
+    __slots__ = ("_builder", "places", "sent", "to")
 
-    def __init__(self, topic: str, partition: int, builder: BatchBuilder) -> None:
-        self._topic = topic
-        self._partition = partition
+    def __init__(self, to: Partition, builder: BatchBuilder) -> None:
+        self.to = to
         self._builder = builder
         self.places: list[int] = []
         self.sent: asyncio.Future[RecordMetadata] | None = None
 
-    def add(self, place: int, message: Message, largest: int) -> bool:
+    def add(self, place: int, message: Message) -> bool:
         """Whether it took it: a full one does not, an empty one takes any size.
 
-        Raises `MessageSizeTooLargeError` for one of more than `largest` bytes, which no request to Kafka may have.
+        Raises `MessageSizeTooLargeError` for one of more than `LARGEST_BYTES`, which no topic takes.
         """
         headers = list(message.headers)
         taken = self._builder.append(timestamp=None, key=message.key, value=message.value, headers=headers)
         if taken is None:
             return False
-        if taken.size > largest:
-            raise MessageSizeTooLargeError(f"a message has {taken.size} bytes, and a request may have {largest}")
+        if taken.size > LARGEST_BYTES:
+            raise MessageSizeTooLargeError(f"a message has {taken.size} bytes, and a topic takes {LARGEST_BYTES}")
         self.places.append(place)
         return True
 
     async def send(self, producer: AIOKafkaProducer) -> None:
         """Returns when the producer has it in its queue, and has taken from there what came before it."""
         self._builder.close()
-        self.sent = await producer.send_batch(self._builder, self._topic, partition=self._partition)
+        topic, partition = self.to
+        self.sent = await producer.send_batch(self._builder, topic, partition=partition)
 
     @property
     def outcome(self) -> RecordMetadata | BaseException | None:
@@ -68,11 +75,10 @@ class Packer:
     `turns` are numbers that never come again: one without a key goes to another partition each time.
     """
 
-    def __init__(self, producer: AIOKafkaProducer, largest: int, turns: Iterator[int]) -> None:
+    def __init__(self, producer: AIOKafkaProducer, turns: Iterator[int]) -> None:
         self._producer = producer
-        self._largest = largest
         self._partitions: dict[str, int] = {}  # how many a topic has
-        self._open: dict[tuple[str, int], Parcel] = {}
+        self._open: dict[Partition, Parcel] = {}
         self._turns = turns
         self.parcels: list[Parcel] = []
         self.packed = 0  # messages
@@ -82,8 +88,15 @@ class Packer:
         one are in parcels then."""
         for message in messages:
             partitions = self._partitions.get(message.topic) or await self._count(message.topic)
-            self._put(message, self._partition(message.key, partitions))
+            self._put(message, (message.topic, self._partition(message.key, partitions)))
             self.packed += 1
+
+    def by_partition(self) -> list[list[Parcel]]:
+        """The parcels of each, in order."""
+        found: dict[Partition, list[Parcel]] = {}
+        for parcel in self.parcels:
+            found.setdefault(parcel.to, []).append(parcel)
+        return list(found.values())
 
     async def _count(self, topic: str) -> int:
         found = self._partitions[topic] = len(await self._producer.partitions_for(topic))
@@ -93,10 +106,10 @@ class Packer:
         """Without a key any will do, but not the same each time: it may have no leader."""
         return next(self._turns) % partitions if key is None else partition_of(key, partitions)
 
-    def _put(self, message: Message, partition: int) -> None:
-        parcel = self._open.get((message.topic, partition))
-        if parcel is None or not parcel.add(self.packed, message, self._largest):
-            parcel = Parcel(message.topic, partition, self._producer.create_batch())
-            parcel.add(self.packed, message, self._largest)
-            self._open[message.topic, partition] = parcel
+    def _put(self, message: Message, to: Partition) -> None:
+        parcel = self._open.get(to)
+        if parcel is None or not parcel.add(self.packed, message):
+            parcel = Parcel(to, self._producer.create_batch())
+            parcel.add(self.packed, message)
+            self._open[to] = parcel
             self.parcels.append(parcel)

@@ -8,6 +8,10 @@ from consumers.positions import Move
 from schemas.event import Record
 
 
+class Abandoned(Exception):
+    """The partitions have changed, or the process stops: nothing was done, and the events come again."""
+
+
 class Progress(Protocol):
     """`epoch` changes whenever the partitions may have changed: what was read in an earlier one is void."""
 
@@ -18,7 +22,7 @@ class Progress(Protocol):
     def cluster_id(self) -> str: ...
 
     def moves(self, records: Sequence[Record]) -> list[Move]:
-        """How handling the records moves the positions."""
+        """How handling the records moves the positions. Raises `Abandoned` for a partition that is somebody else's."""
 
     def moved(self, moves: Sequence[Move]) -> None:
         """They are committed in the database."""

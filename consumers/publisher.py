@@ -63,16 +63,18 @@ class Publisher:
             try:
                 async with asyncio.timeout(ACK_DEADLINE_S):
                     producer = await self._started()
-                    packer = Packer(producer, self._settings.max_request_bytes, self._turns)
+                    packer = Packer(producer, self._turns)
                     try:
                         await packer.pack(messages)
                     except Exception as error:  # what comes before that message goes out nevertheless
                         failure = error
                     parcels, packed = packer.parcels, packer.packed
-                    for parcel in parcels:
-                        await parcel.send(producer)
-                    if parcels:
-                        await asyncio.wait([parcel.sent for parcel in parcels if parcel.sent])
+                    # One that acknowledges nothing holds up its own parcels, and none of another partition.
+                    sending = [_send_in_order(producer, some) for some in packer.by_partition()]
+                    failures = await asyncio.gather(*sending, return_exceptions=True)
+                    failure = next(filter(None, failures), failure)
+                    if sent := [parcel.sent for parcel in parcels if parcel.sent]:
+                        await asyncio.wait(sent)
             except Exception as error:
                 if not isinstance(error, TimeoutError):
                     failure = error
@@ -96,6 +98,12 @@ class Publisher:
         producer, self._producer = self._producer, None
         if producer is not None:
             await stop_within(producer, STOP_DEADLINE_S)
+
+
+async def _send_in_order(producer: AIOKafkaProducer, parcels: Sequence[Parcel]) -> None:
+    """Returns when the producer has all of them. Raises what aiokafka raises for one that it doesn't take."""
+    for parcel in parcels:
+        await parcel.send(producer)
 
 
 def _behind(first: RecordMetadata, number: int) -> RecordMetadata:

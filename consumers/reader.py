@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import NoOffsetForPartitionError
@@ -11,18 +12,26 @@ from sqlalchemy import Engine
 from consumers import positions
 from consumers.contract import Consumer
 from consumers.database import read_only
+from consumers.effects import BATCH_BYTES
+from consumers.lag_watch import LagWatch
+from consumers.parts import Batch, Parts
 from consumers.positions import Move
+from consumers.progress import Abandoned
 from consumers.starting import starts_of
 from consumers.stopping import CANCEL_S, cancelled
 from runtime.fetched_records import read_whole
 from runtime.kafka import KafkaUnavailable, make_admin, make_consumer, start_within, stop_within
 from runtime.logs import logger
-from runtime.metrics import LAG
 from runtime.settings import Settings
 from runtime.threads import in_thread
 from schemas.event import Record
 
 BATCH_RECORDS = 500
+
+# Asked for at a time. Of 8 MiB each, the largest there are, they have 128 MiB: what may come on top of `BATCH_BYTES`,
+# when records are larger than those before them. To ask so often takes half a microsecond an event.
+PART_RECORDS = 16
+
 POLL_S = 0.5  # how long a stop may go unnoticed
 
 # By aiokafka's clock a consumer that waits for its database is dead after five minutes. Ours is the watchdog.
@@ -34,12 +43,12 @@ REVOKE_GRACE_S = 5.0
 
 TELL_S = 5.0
 
-WATCH_EVERY_S = 5.0
-STALLED_AFTER_S = 60.0  # longer than any election or rebalance, short enough that nobody has to be called
 
+class Polled(NamedTuple):
+    """In another epoch than that one the records are void."""
 
-class Stalled(ConnectionError):
-    """The client makes no progress although there is something to read, and reports no error."""
+    records: Sequence[Record]
+    epoch: int
 
 
 class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -63,8 +72,10 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         self._stored: dict[TopicPartition, int | None] = {}  # what the database says; None: nothing yet
         self._at: dict[TopicPartition, int] = {}
         self._lanes: list[list[TopicPartition]] = [[] for _ in range(lanes)]
-        self._polling: dict[int, asyncio.Task[dict[TopicPartition, list[Record]]]] = {}  # by lane
+        self._parts = [self._parts_of_a_lane() for _ in range(lanes)]
+        self._polling: dict[int, asyncio.Task[Batch[Record]]] = {}  # by lane
         self._taking = asyncio.Lock()
+        self._lag = LagWatch(self._kafka, self, consumer.name, settings.topic_prefix)
         self._watching: asyncio.Task[None] | None = None
         self._telling: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()
@@ -73,7 +84,6 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         self._working = 0
         self.epoch = 0
         self.cluster_id = ""
-        self.lag: dict[str, int] = {}
 
     @property
     def partitions(self) -> list[str]:
@@ -85,6 +95,24 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         """Whether it knows its partitions (which may be none: another process has them) and its positions."""
         return self._positioned
 
+    @property
+    def at(self) -> Mapping[TopicPartition, int]:
+        """Where everything before is handled, or is no event: a mark of a transaction has an offset, too."""
+        return self._at
+
+    @property
+    def lag(self) -> int:
+        """In offsets, over all partitions, as it was measured last."""
+        return sum(self._lag.lag.values())
+
+    @property
+    def waits_for_kafka(self) -> bool:
+        return not self._assigned
+
+    @property
+    def is_working(self) -> bool:
+        return self._working > 0
+
     async def open(self) -> None:
         """Raises `KafkaUnavailable`, also for topics that are not there."""
         self.cluster_id = await _cluster_id(self._settings)
@@ -94,7 +122,7 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         if missing:
             raise KafkaUnavailable(f"there is no topic {', '.join(sorted(missing))}: run `ringlog topics apply`")
         self._kafka.subscribe(self._topics, listener=self)
-        self._watching = asyncio.create_task(self._watch(), name=f"watch {self._name}")
+        self._watching = asyncio.create_task(self._lag.run(), name=f"watch {self._name}")
 
     async def close(self) -> None:
         """Leaves the group. Never raises, never takes longer than its deadlines."""
@@ -104,7 +132,7 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         await stop_within(self._kafka)
         self._forget()
 
-    async def poll(self, lane: int = 0) -> list[Record]:
+    async def poll(self, lane: int = 0) -> Polled:
         """What has arrived for the lane; empty after half a second without. In the order of each partition.
 
         Raises Kafka's errors and `Stalled`: close, and open another reader. Raises the database's: try again.
@@ -116,33 +144,36 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._take_positions()
         if lane and not self._lanes[lane]:  # the first one polls nevertheless: Kafka's errors come to whoever polls
             await asyncio.sleep(POLL_S)
-            return []
+            return self._nothing
         polled = self._polling.get(lane) or self._begin_poll(lane)
         # Without limit while the group rebalances; but cancelled, it would lose what it has taken.
         await asyncio.wait({polled}, timeout=POLL_S * 2)
         if not polled.done() or self._polling.get(lane) is not polled:  # or dropped, when positions were taken
-            return []
+            return self._nothing
         del self._polling[lane]
         if polled.cancelled():  # by another lane that takes positions
-            return []
+            return self._nothing
         try:
-            found = polled.result()
+            batch = polled.result()
         except NoOffsetForPartitionError:  # the group has none, and ours were not set before it asked
             self._void()
-            return []
+            return self._nothing
         if not self._positioned:  # some of it may be from before, and some from after what has changed
-            return []
-        if found:  # the next batch is taken apart while this one waits for the database
+            return self._nothing
+        await self._pass_marks(lane, batch.found)
+        # The next one is taken apart while this one waits for the database, but beside a large one it has no place.
+        if batch.found and batch.bytes < BATCH_BYTES:
             self._begin_poll(lane)
-        return [record for tp, some in found.items() for record in _from(self._at[tp], some)]
+        at = self._at
+        found = [record for tp, some in batch.found.items() for record in some if record.offset >= at[tp]]
+        return Polled(found, self.epoch)
 
     def moves(self, records: Sequence[Record]) -> list[Move]:
-        """How handling the records moves the positions."""
-        last = {(record.topic, record.partition): record.offset for record in records}
-        return [
-            Move(topic, number, self._stored[TopicPartition(topic, number)], offset + 1)
-            for (topic, number), offset in last.items()
-        ]
+        """How handling the records moves the positions. Raises `Abandoned` for a partition that is somebody else's."""
+        last = {TopicPartition(record.topic, record.partition): record.offset for record in records}
+        if not last.keys() <= self._stored.keys():
+            raise Abandoned
+        return [Move(tp.topic, tp.partition, self._stored[tp], offset + 1) for tp, offset in last.items()]
 
     def moved(self, moves: Sequence[Move]) -> None:
         """They are committed in the database. The group is told too, for tools that show lag; nothing relies on it."""
@@ -192,23 +223,33 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         self._forget()
         self._assigned = True
 
+    @property
+    def _nothing(self) -> Polled:
+        return Polled([], self.epoch)
+
     def _void(self) -> None:
         self.epoch += 1
         self._positioned = False
 
     def _forget(self) -> None:
-        for tp in self._at:
-            with contextlib.suppress(KeyError):  # it was never measured
-                LAG.remove(self._name, tp.topic.removeprefix(self._settings.topic_prefix), str(tp.partition))
+        self._lag.forget()
         self._positioned = False
         for lane in self._lanes:
             lane.clear()
         self._stored.clear()
         self._at.clear()
-        self.lag.clear()
 
-    def _begin_poll(self, lane: int) -> asyncio.Task[dict[TopicPartition, list[Record]]]:
-        polling = self._kafka.getmany(*self._lanes[lane], timeout_ms=int(POLL_S * 1000), max_records=BATCH_RECORDS)
+    async def _pass_marks(self, lane: int, found: Collection[TopicPartition]) -> None:
+        """What was read of the others is handled, and the client has gone on to what comes next."""
+        for tp in self._lanes[lane]:
+            if tp not in found:
+                self._at[tp] = await self._kafka.position(tp)  # at once: it was sought
+
+    def _parts_of_a_lane(self) -> Parts[Record]:
+        return Parts(self._kafka, records=BATCH_RECORDS, bytes_=BATCH_BYTES, part_records=PART_RECORDS)
+
+    def _begin_poll(self, lane: int) -> asyncio.Task[Batch[Record]]:
+        polling = self._parts[lane].batch(tuple(self._lanes[lane]), POLL_S)
         self._polling[lane] = asyncio.create_task(polling, name=f"poll {self._name} {lane}")
         return self._polling[lane]
 
@@ -248,47 +289,6 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
                 await asyncio.wait_for(self._kafka.commit(told), TELL_S)
         except Exception as error:
             self._log.debug("the group was not told of its positions", error=repr(error))
-
-    async def _watch(self) -> None:
-        """Measures the lag, and raises `Stalled` when nothing moves although something should."""
-        loop = asyncio.get_running_loop()
-        before: dict[TopicPartition, int] = {}
-        moved_at = loop.time()
-        while True:
-            await asyncio.sleep(WATCH_EVERY_S)
-            knows = await self._measured()
-            waits_for_kafka = not knows or any(self.lag.values()) or not self._assigned
-            if self._working or not waits_for_kafka or self._at != before:
-                before, moved_at = dict(self._at), loop.time()
-            elif loop.time() - moved_at > STALLED_AFTER_S:
-                raise Stalled(
-                    f"nothing was read for {STALLED_AFTER_S:g} s, although there is, or may be, something to read"
-                )
-
-    async def _measured(self) -> bool:
-        """False when Kafka doesn't tell: a partition has no leader, say. To leave the group for that would stop the
-        others, too; it is as bad as a stall only when it lasts as long."""
-        try:
-            if self._positioned and (partitions := list(self._at)):
-                await self._measure(partitions)
-        except Exception as error:
-            self._log.warning("the lag can't be measured", error=type(error).__name__, reason=str(error))
-            return False
-        return True
-
-    async def _measure(self, partitions: Sequence[TopicPartition]) -> None:
-        epoch = self.epoch
-        ends = await self._kafka.end_offsets(partitions)
-        for tp in partitions:
-            if epoch != self.epoch:
-                return
-            lag = max(0, ends[tp] - self._at[tp])
-            self.lag[f"{tp.topic}/{tp.partition}"] = lag
-            LAG.labels(self._name, tp.topic.removeprefix(self._settings.topic_prefix), tp.partition).set(lag)
-
-
-def _from(offset: int, records: Sequence[Record]) -> Sequence[Record]:
-    return records if records[0].offset >= offset else [record for record in records if record.offset >= offset]
 
 
 async def _cluster_id(settings: Settings) -> str:

@@ -16,7 +16,7 @@ from consumers import letter_book
 from consumers.backoff import Backoff
 from consumers.contract import Consumer, Later
 from consumers.database import DatabaseUnavailable, read_only
-from consumers.dead_letters import event_of
+from consumers.dead_letters import completed, event_of, is_head
 from consumers.delivery import Delivery
 from consumers.letter_book import Letter
 from consumers.outage import outage
@@ -32,6 +32,9 @@ DATABASE_PATIENCE_S = 30.0
 
 # Kafka answers a fetch within half a second, and a new leader within a dozen.
 FETCH_PATIENCE_S = 20.0
+
+
+AT_ONCE = 10  # for memory: they may have megabytes, and are handled one by one
 
 
 class OtherSideUnavailable(ConnectionError):
@@ -107,6 +110,7 @@ async def read(
     """Each with its record of the dead letters, or None when there is none of that event. Raises `KafkaUnavailable`.
 
     In the order of that topic: what it has of a caller lies in one partition, in the order in which it was given up.
+    Then come those whose events were too large for a letter, with the events as they lie in their own topics.
     """
     if not letters:
         return
@@ -119,9 +123,15 @@ async def read(
                 f"Kafka has no topic {topic}: is it the Kafka that {consumer} reads, and RINGLOG_TOPIC_PREFIX the same?"
             )
         by_place = sorted(letters, key=lambda letter: (letter.letter_partition, letter.letter_offset))
+        heads: list[tuple[Letter, Record]] = []
         for partition, some in itertools.groupby(by_place, lambda letter: letter.letter_partition):
-            async for found in _read_partition(kafka, TopicPartition(topic, partition), list(some)):
-                yield found
+            async for letter, record in _read_partition(kafka, TopicPartition(topic, partition), list(some)):
+                if record is not None and is_head(record):
+                    heads.append((letter, record))
+                else:
+                    yield letter, record
+        for letter, head in heads:
+            yield letter, await _completed(kafka, letter, head)
     except (KafkaError, TimeoutError) as error:
         raise KafkaUnavailable(f"Kafka can't be read: {str(error) or 'it gave no answer'}") from error
     finally:
@@ -145,11 +155,27 @@ async def _read_partition(
         yield letter, None
 
 
+async def _completed(kafka: AIOKafkaConsumer, letter: Letter, head: Record) -> Record | None:
+    """With the event that was too large for a letter, from its topic; None when that has it no more."""
+    tp = TopicPartition(letter.topic, letter.partition)
+    if tp.topic not in await kafka.topics():
+        return None
+    kafka.assign([tp])
+    async with asyncio.timeout(FETCH_PATIENCE_S):
+        earliest, end = (await kafka.beginning_offsets([tp]))[tp], (await kafka.end_offsets([tp]))[tp]
+    if not earliest <= letter.offset < end:
+        return None
+    async for event in _records(kafka, tp, letter.offset, letter.offset):
+        if event.offset == letter.offset:
+            return completed(head, event)
+    return None
+
+
 async def _records(kafka: AIOKafkaConsumer, tp: TopicPartition, first: int, last: int) -> AsyncIterator[Record]:
     kafka.seek(tp, first)
     read_at = asyncio.get_running_loop().time()
     while await kafka.position(tp) <= last:
-        messages = (await kafka.getmany(tp, timeout_ms=500)).get(tp, [])
+        messages = (await kafka.getmany(tp, timeout_ms=500, max_records=AT_ONCE)).get(tp, [])
         if not messages and asyncio.get_running_loop().time() - read_at > FETCH_PATIENCE_S:
             raise TimeoutError(f"nothing came for {FETCH_PATIENCE_S:g} s")
         for message in messages:

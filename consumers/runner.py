@@ -11,9 +11,10 @@ from sqlalchemy import Engine
 from consumers.backoff import Backoff
 from consumers.contract import Consumer
 from consumers.dead_letters import DeadLetters
-from consumers.effects import Abandoned, Effects, TooManyDeadLetters
+from consumers.effects import Effects, TooManyDeadLetters
 from consumers.outage import outage
 from consumers.positions import Fenced, PositionMismatch
+from consumers.progress import Abandoned
 from consumers.publisher import Publisher
 from consumers.reader import Reader
 from consumers.stopping import unless
@@ -74,7 +75,7 @@ class Runner:
             **({"database_says": away.reason} if away else {}),
             **({"delivery": "waiting", "delivery_says": other_side} if other_side else {}),
             "partitions": reader.partitions if reader else [],
-            "lag": sum(reader.lag.values()) if reader else None,
+            "lag": reader.lag if reader else None,
         }
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -128,12 +129,12 @@ class Runner:
         effects = self._lanes[lane]
         epoch = reader.epoch
         try:
-            records = await unless(stop, reader.poll(lane))
+            polled = await unless(stop, reader.poll(lane))
             effects.outage = effects.away = None
-            epoch = reader.epoch
-            if records:
+            if polled and polled.records:
+                epoch = polled.epoch  # not the reader's: the group may have rebalanced since
                 with reader.working():
-                    await effects.of(records, reader, stop)
+                    await effects.of(polled.records, epoch, reader, stop)
         except Fenced as error:
             # An own commit whose answer was lost looks the same, and the answer is the same too.
             self._log.warning("another process has been here; reading the positions again", reason=str(error))

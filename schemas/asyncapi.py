@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from schemas.dead_letter import HEADERS as DEAD_LETTER_HEADERS
+from schemas.dead_letter import HEADERS_OF_A_HEAD
 from schemas.kinds import KINDS, JsonSchema, Kind, headers_schema
 from schemas.shown import definitions
 from schemas.topics import GROUP_CONSUMERS, PARTITIONS_ON_A_CLUSTER, Topic, dead_letters
 
 # Of what is published, and counted up with each addition: tests/contracts keeps every version.
-CONTRACT_VERSION = 1
+CONTRACT_VERSION = 2
 
 ABOUT = """\
 Every event of ringlog, from the side of an application that reads: `receive` is what yours does.
@@ -112,12 +113,13 @@ def _message(kind: Kind, payload: JsonSchema) -> dict[str, Any]:
 
 def _dead_letter() -> dict[str, Any]:
     """What could not be handled may be anything; only what was added to it is known."""
-    properties = {name: {"type": "string", "description": about} for name, about in DEAD_LETTER_HEADERS.items()}
+    headers = DEAD_LETTER_HEADERS | HEADERS_OF_A_HEAD
+    properties = {name: {"type": "string", "description": about} for name, about in headers.items()}
     return {
         "name": DEAD_LETTER,
         "title": "An event that a consumer could not handle",
         "summary": "Key, value and headers of the event, byte for byte, and headers that say why and from where.",
-        "headers": {"type": "object", "properties": properties, "required": list(properties)},
+        "headers": {"type": "object", "properties": properties, "required": list(DEAD_LETTER_HEADERS)},
         "payload": {"description": "The event's own value: mostly JSON, as its own topic has it; it may be anything."},
         "bindings": {
             "kafka": {"key": {"description": "That of the event, or none."}, "bindingVersion": _BINDING_VERSION}

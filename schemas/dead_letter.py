@@ -9,6 +9,9 @@ OFFSET = "dead_letter_offset"
 APPENDED = "dead_letter_appended_ms"
 TIME = "dead_letter_time"
 
+BYTES = "dead_letter_bytes"
+SHA256 = "dead_letter_sha256"
+
 # In the order in which they follow those of the event.
 HEADERS = {
     CONSUMER: "Who could not handle it.",
@@ -19,4 +22,9 @@ HEADERS = {
     OFFSET: "Its offset there.",
     APPENDED: "When the broker had appended the event, in milliseconds since the epoch.",
     TIME: "When it was given up, as `ce_time` is written.",
+}
+# Of one whose event no letter could hold, after those.
+HEADERS_OF_A_HEAD = {
+    BYTES: "The letter's value is only the first 64 KiB of the event's; this is how many bytes that has.",
+    SHA256: "The SHA-256 of the event's value, in hexadecimal.",
 }

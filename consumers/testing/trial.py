@@ -160,7 +160,7 @@ class Trial:
         event.listen(self.engine, "commit", about_to_commit)
         try:
             while records := reading.poll():
-                await effects.of(records, reading, asyncio.Event())
+                await effects.of(records, reading.epoch, reading, asyncio.Event())
         finally:
             event.remove(self.engine, "commit", about_to_commit)
 

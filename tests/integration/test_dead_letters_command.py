@@ -1,6 +1,7 @@
 """`ringlog dead-letters` as a user runs it, after a billing that could not handle some of its events."""
 
 import asyncio
+import hashlib
 import json
 import os
 import pty
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from sqlalchemy import Connection, Engine, select
 from typer.testing import CliRunner, Result
 
@@ -22,10 +24,10 @@ from consumers.publisher import Publisher
 from consumers.redrive import Redrive
 from consumers.runner import Runner
 from consumers.tables import billing_entries, outbox, positions
-from runtime.kafka import make_producer, start_within
+from runtime.kafka import connection, make_admin, make_producer, start_within
 from runtime.settings import Settings
 from schemas.event import Record
-from schemas.topics import BILLING_CHARGES, CALLS_ENDED, dead_letters
+from schemas.topics import BILLING_CHARGES, CALLS_ENDED, MAX_MESSAGE_BYTES, Topic, dead_letters
 from tests import tally
 from tests.command import environment as variables
 from tests.ended_calls import ended
@@ -203,6 +205,79 @@ def test_redriven_events_leave_the_books_as_if_nothing_had_failed(
         rebuilt = Scene(anew, engine)
         rebuilt.consume(Billing(), 6)
         assert rebuilt.books() == ringlog.books()
+
+
+def large(size: int) -> Record:
+    """An odd call that has so many bytes."""
+    small = ended("odd-1", 1, cost("0.5") | {"note": ""})
+    return ended("odd-1", 1, cost("0.5") | {"note": "x" * (size - len(small.value or b""))})
+
+
+def test_the_largest_event_that_the_service_writes_has_its_letter_whole(on: Callable[[None], Scene]) -> None:
+    ringlog = on(None)
+    event = large(ringlog.settings.max_request_bytes - 400)
+    ringlog.publish([event, ended("even-1", 2, cost("0.2"))])
+    ringlog.consume(Broken(), 2)
+    (letter,) = asyncio.run(read(ringlog.settings, dead_letters("billing")))
+    assert letter.value == event.value
+    headers = sum(len(name) + len(value) for name, value in letter.headers)
+    assert len(letter.value) + headers > ringlog.settings.max_request_bytes
+    assert ringlog.json("redrive", "billing", "--all")["redriven"] == 1
+    assert [row[0] for row in ringlog.books()] == ["even-1", "odd-1"]
+
+
+def test_an_event_that_no_letter_can_hold_leaves_its_head_and_is_redriven_from_its_topic(
+    on: Callable[[None], Scene],
+) -> None:
+    """Another program has compressed it: a topic's limit says how large it may be then."""
+    ringlog = on(None)
+    event = large(MAX_MESSAGE_BYTES + 1000)
+    ringlog.publish([ODD[0]])
+    asyncio.run(publish_compressed(ringlog.settings, event))
+    ringlog.publish([ended("even-1", 2, cost("0.2"))])
+    ringlog.consume(Broken(), 3)
+    assert [row[0] for row in ringlog.books()] == ["even-1"], "the partition goes on"
+
+    whole, head = asyncio.run(read(ringlog.settings, dead_letters("billing")))
+    assert whole.value == ODD[0].value
+    value = event.value or b""
+    assert (head.key, head.value) == (event.key, value[: 64 * 1024])
+    assert head.headers[: len(event.headers)] == tuple(event.headers)
+    assert dict(head.headers)["dead_letter_bytes"] == b"%d" % len(value)
+    assert dict(head.headers)["dead_letter_sha256"] == hashlib.sha256(value).hexdigest().encode()
+
+    assert ringlog.json("show", "billing", "0/1")["body"] == value.decode()
+    assert ringlog.json("redrive", "billing", "--all")["redriven"] == 2
+    assert {row[0] for row in ringlog.books()} == {"even-1", "odd-1"}
+
+
+def test_a_head_is_not_redriven_for_its_event(on: Callable[[None], Scene]) -> None:
+    """Its topic was made anew, and something else lies there."""
+    ringlog = on(None)
+    asyncio.run(publish_compressed(ringlog.settings, large(MAX_MESSAGE_BYTES + 1000)))
+    ringlog.consume(Broken(), 1)
+    asyncio.run(made_anew(ringlog.settings, CALLS_ENDED))
+    assert "0/0 failed again: LetterNotFound" in ringlog("redrive", "billing", "--all", code=1).stderr
+    ringlog.publish([ODD[0]])
+    assert "0/0 failed again: LetterNotFound" in ringlog("redrive", "billing", "--all", code=1).stderr
+    assert ringlog.books() == []
+
+
+async def publish_compressed(settings: Settings, event: Record) -> None:
+    producer = AIOKafkaProducer(**connection(settings), compression_type="zstd", max_request_size=2**30)
+    await start_within(producer)
+    topic, headers = CALLS_ENDED.named(settings.topic_prefix), list(event.headers)
+    await producer.send_and_wait(topic, event.value, key=event.key, partition=0, headers=headers)
+    await producer.stop()
+
+
+async def made_anew(settings: Settings, topic: Topic) -> None:
+    admin = make_admin(settings)
+    await start_within(admin)
+    await admin.delete_topics([topic.named(settings.topic_prefix)])
+    await admin.close()
+    await asyncio.sleep(1)  # the broker deletes in its own time
+    await create(settings, (topic,))
 
 
 def test_show_and_discard(on: Callable[[None], Scene]) -> None:

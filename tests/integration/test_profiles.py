@@ -145,7 +145,6 @@ async def test_builder_notices_new_partitions(settings: Settings, monkeypatch: p
 
 async def test_batch_is_bounded_in_bytes_too(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("consumers.follower.BATCH_BYTES", 1_000_000)
-    monkeypatch.setattr("consumers.follower.FIRST_PART_RECORDS", 3)
     monkeypatch.setattr("consumers.follower.PART_RECORDS", 3)
     await send(settings, *(ended(f"s{n}", "ann", n, text="x" * 100_000) for n in range(100)))
     async with following(settings) as follower:

@@ -7,7 +7,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.structs import RecordMetadata
 
-from consumers.parcels import Message
+from consumers.parcels import LARGEST_BYTES, Message
 from consumers.publisher import Publisher
 from runtime.kafka import BATCH_BYTES, InvalidRecord, make_consumer, start_within, stop_within
 from runtime.settings import Settings
@@ -83,7 +83,7 @@ async def test_one_without_a_key_goes_to_any_partition(settings: Settings, publi
 
 
 async def test_none_overtakes_one_that_is_too_large(settings: Settings, publisher: Publisher) -> None:
-    too_large = settings.max_request_bytes + 1
+    too_large = LARGEST_BYTES + 1
     messages = [message(settings, n, CALLERS[n % 4], too_large if n == 5 else 10) for n in range(10)]
     outcomes = await publisher.publish(messages)
     assert [type(outcome) for outcome in outcomes] == [type(None)] * 5 + [MessageSizeTooLargeError] * 5
@@ -99,6 +99,27 @@ async def test_what_a_partition_refuses_says_nothing_of_the_others(settings: Set
     assert isinstance(outcomes[1], InvalidRecord)
     assert await publisher.publish([message(settings, 2)]) == [None], "by a producer made anew"
     assert sorted(number for number, _, _ in (await lying(settings)).values()) == [0, 1, 2]
+
+
+async def test_a_partition_that_acknowledges_nothing_holds_up_no_other(
+    settings: Settings, publisher: Publisher
+) -> None:
+    """It comes first, and has more to send than the producer takes at once."""
+    assert await publisher.publish([message(settings, n, caller) for n, caller in enumerate(CALLERS)]) == [None] * 4
+    of_anna = partition_of(b"anna", PARTITIONS)
+    other = next(caller for caller in CALLERS if partition_of(caller.encode(), PARTITIONS) != of_anna)
+    never_sent_to(publisher, TopicPartition(BILLING_CHARGES.named(settings.topic_prefix), of_anna))
+    messages = [message(settings, 4 + n, "anna" if n < 3 else other, BATCH_BYTES) for n in range(6)]
+    outcomes = await publisher.publish(messages)
+    assert [type(outcome) for outcome in outcomes] == [TimeoutError] * 3 + [type(None)] * 3
+    assert await publisher.publish(messages[:3]) == [None] * 3, "by a producer made anew"
+    assert sorted(number for number, _, _ in (await lying(settings)).values()) == list(range(10))
+
+
+def never_sent_to(publisher: Publisher, partition: TopicPartition) -> None:
+    """As when its leader doesn't answer: the producer waits for what is on its way."""
+    assert publisher._producer is not None
+    publisher._producer._sender._muted_partitions.add(partition)
 
 
 async def test_without_kafka_none_is_acknowledged(settings: Settings) -> None:

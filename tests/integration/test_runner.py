@@ -6,15 +6,16 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from sqlalchemy import select, update
 
-from consumers import database, reader
+from consumers import database, lag_watch
 from consumers.positions import PositionMismatch
 from consumers.publisher import Publisher
+from consumers.reader import Polled, Reader
 from consumers.runner import Runner
 from consumers.tables import positions
-from runtime.kafka import make_admin, make_consumer, start_within, stop_within
+from runtime.kafka import connection, make_admin, make_consumer, start_within, stop_within
 from runtime.local_kafka import LocalKafka
 from runtime.settings import Settings
 from schemas.event import CHARGED, ENDED, headers_of
@@ -162,6 +163,33 @@ async def test_processes_share_the_partitions_and_take_over(on_postgres: Setting
     assert len(set(ids)) == 120
 
 
+async def test_what_was_read_before_a_rebalance_is_not_handled_after_it(
+    on_sqlite: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The group takes the partitions away when a poll has returned, and before its lane goes on."""
+    poll = Reader.poll
+    rebalanced = asyncio.Event()
+
+    async def rebalancing(self: Reader, lane: int = 0) -> Polled:
+        polled = await poll(self, lane)
+        if polled.records and not rebalanced.is_set():
+            rebalanced.set()
+            await self.on_partitions_revoked(self._kafka.assignment())
+            self.on_partitions_assigned(self._kafka.assignment())
+        return polled
+
+    monkeypatch.setattr(Reader, "poll", rebalancing)
+    await publish(on_sqlite, [Counted(1)] * 10)
+    consumer = Tally()
+    with opened(on_sqlite) as engine:
+        async with running(on_sqlite, consumer, engine) as runner:
+            await until(lambda: total(engine) == 10)
+            assert runner.health()[0], "by the same client"
+    assert rebalanced.is_set()
+    assert len(consumer.handled) == 10
+    assert await read(on_sqlite, dead_letters("tally")) == []
+
+
 async def test_positions_beyond_the_end_of_a_topic_stop_the_consumer(on_sqlite: Settings) -> None:
     await publish(on_sqlite, [Counted(1)] * 10)
     with opened(on_sqlite) as engine:
@@ -224,8 +252,8 @@ async def test_a_broker_that_comes_back_is_found_again(settings: Settings, tmp_p
 async def test_a_client_that_stalls_without_an_error_is_made_anew(
     on_sqlite: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader, "WATCH_EVERY_S", 0.2)
-    monkeypatch.setattr(reader, "STALLED_AFTER_S", 1.5)
+    monkeypatch.setattr(lag_watch, "WATCH_EVERY_S", 0.2)
+    monkeypatch.setattr(lag_watch, "STALLED_AFTER_S", 1.5)
     with opened(on_sqlite) as engine:
         async with running(on_sqlite, Tally(), engine) as runner:
             await until(lambda: runner.health()[0])
@@ -235,6 +263,38 @@ async def test_a_client_that_stalls_without_an_error_is_made_anew(
             await publish(on_sqlite, [Counted(1)] * 10)
             await until(lambda: total(engine) == 10)
             assert runner._reader is not stalling
+
+
+async def test_the_mark_of_a_transaction_is_no_event_that_is_still_to_come(
+    on_sqlite: Settings, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Another program's producer has written into the topic: behind its last event lies an offset without one."""
+    monkeypatch.setattr(lag_watch, "WATCH_EVERY_S", 0.1)
+    monkeypatch.setattr(lag_watch, "STALLED_AFTER_S", 1.5)
+    await publish_in_a_transaction(on_sqlite, [Counted(1)] * 10)
+    with opened(on_sqlite) as engine:
+        async with running(on_sqlite, Tally(), engine) as runner:
+            await until(lambda: total(engine) == 10 and runner.health()[1]["lag"] == 0)
+            await asyncio.sleep(3)
+            assert runner.health()[1]["lag"] == 0
+            await publish_in_a_transaction(on_sqlite, [Counted(100)])
+            await until(lambda: total(engine) == 110 and runner.health()[1]["lag"] == 0)
+        async with running(on_sqlite, Tally(), engine) as runner:  # which begins before the marks
+            await until(lambda: runner.health()[0] and runner.health()[1]["lag"] == 0)
+        with engine.connect() as tx:
+            assert sorted(tx.execute(select(positions.c.next_offset)).scalars()) == [5, 7]
+    assert "made anew" not in "".join(capfd.readouterr()), "it has nothing to read, and doesn't stall"
+
+
+async def publish_in_a_transaction(settings: Settings, events: list[Counted]) -> None:
+    topic = CALLS_ENDED.named(settings.topic_prefix)
+    producer = AIOKafkaProducer(**connection(settings), transactional_id=topic)
+    await start_within(producer)
+    async with producer.transaction():
+        for n, event in enumerate(events):
+            headers = headers_of(ENDED, f"event-{n}", 1)
+            await producer.send_and_wait(topic, msgspec.json.encode(event), partition=n % PARTITIONS, headers=headers)
+    await stop_within(producer)
 
 
 async def finishes(work: Awaitable[object], within_s: float) -> None:

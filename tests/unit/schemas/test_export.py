@@ -48,7 +48,7 @@ def test_every_type_of_event_is_named_where_its_topic_is_described(kind: Any) ->
 
 
 def test_the_headers_of_a_dead_letter_are_named() -> None:
-    for name in dead_letter.HEADERS:
+    for name in dead_letter.HEADERS | dead_letter.HEADERS_OF_A_HEAD:
         assert f"`{name}`" in section("dead-letters.<consumer>")
 
 
