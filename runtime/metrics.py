@@ -54,6 +54,9 @@ PRODUCER_REBUILDS = _counter("ringlog_producer_rebuilds_total", "Times that the 
 LANES_OPEN = _gauge(
     "ringlog_lanes_open", "Partitions whose events go to the spool, because Kafka does not acknowledge them."
 )
+COMPANION_ENDS = _counter(
+    "ringlog_companion_ends_total", "Times that a program which runs beside this process ended by itself.", "program"
+)
 SPOOLED = _counter("ringlog_spooled_total", "Events made durable by the spool.", "topic")
 DRAINED = _counter("ringlog_drained_total", "Events of the spool acknowledged by Kafka.", "topic")
 SPOOL_EVENTS = _gauge("ringlog_spool_events", "Events in the spool that wait for Kafka.")

@@ -10,6 +10,7 @@ import ctypes
 import os
 import platform
 import sys
+from collections.abc import Callable
 
 SLICE_NS = 100_000  # the shortest there is
 
@@ -47,6 +48,21 @@ def ask_for_short_slices() -> bool:
         return False
     attributes.runtime_ns = SLICE_NS
     return bool(_kernel(calls[0], 0, ctypes.byref(attributes), 0) == 0)
+
+
+def ordinary_slices() -> Callable[[], None]:
+    """A ``preexec_fn``: the child has slices as everybody has, whatever its parent asked for. It would inherit them."""
+    calls, attributes = _calls(), _attributes(os.getpid())
+    if calls is None or attributes is None or attributes.policy not in _ORDINARY:
+        return lambda: None
+    attributes.runtime_ns = 0
+    # Made and loaded before the fork, as all that a child of a process with threads may use.
+    set_attributes, number, pointer = ctypes.CDLL(None).syscall, calls[0], ctypes.byref(attributes)
+
+    def in_child() -> None:
+        set_attributes(number, 0, pointer, 0)
+
+    return in_child
 
 
 def _attributes(pid: int) -> _Attributes | None:

@@ -84,6 +84,7 @@ class Settings(BaseSettings):
     host: str = "0.0.0.0"  # noqa: S104 - in a container the listener must be reachable; `ringlog up` says 127.0.0.1
     port: int = Field(8080, ge=0, le=65535)
     ops_port: int = Field(9090, ge=0, le=65535)
+    builder_ops_port: int = Field(9091, ge=0, le=65535)  # of the profile builder that `serve --with-profiles` brings
 
     # Credentials
     webhook_keys: Keys = {}

@@ -2,20 +2,15 @@
 
 import asyncio
 import contextlib
-import os
-import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runtime.local_kafka import dies_with_us
+from runtime.child import end, how_it_ended, spawn
 from runtime.logs import logger
 from runtime.process import EXIT_SETTINGS, EXIT_STUCK
 from runtime.threads import in_thread
-
-# Ours stop within ten seconds of SIGTERM, whatever Kafka and the database do.
-STOP_GRACE_S = 15.0
 
 FIRST_RESTART_S = 0.1  # a process that was killed should be missed as briefly as possible
 MAX_RESTART_S = 5.0
@@ -90,7 +85,7 @@ class Supervisor:
                 running.task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await running.task
-            await _end(self._running[name].process)
+            await end(self._running[name].process)
         self._running.clear()
 
     async def _spawn(self, program: Program) -> None:
@@ -100,16 +95,7 @@ class Supervisor:
         if program.log.exists() and program.log.stat().st_size > LOG_BYTES:
             program.log.replace(program.log.with_name(program.log.name + ".1"))
         with program.log.open("ab") as log:
-            process = await asyncio.create_subprocess_exec(
-                *program.command(),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=program.environment,
-                # Ctrl-C reaches the whole foreground group of a terminal: only we may have it, to stop in order.
-                start_new_session=True,
-                preexec_fn=dies_with_us(),
-            )
+            process = await spawn(program.command(), program.environment, log)
         former = self._running.get(program.name)
         self._running[program.name] = _Running(program, process, former.task if former else None)
         self._on_change(self.pids)
@@ -123,7 +109,7 @@ class Supervisor:
             if process.returncode == EXIT_STUCK:
                 return  # whoever keeps it will see
             if process.returncode is not None:
-                raise ProgramFailed(f"{program.name} {_ended(process.returncode)}.\n{_tail(program.log)}")
+                raise ProgramFailed(f"{program.name} {how_it_ended(process.returncode)}.\n{_tail(program.log)}")
             if time.monotonic() > deadline:
                 raise ProgramFailed(
                     f"{program.name} is not ready after {program.ready_within_s:g} s.\n{_tail(program.log)}"
@@ -142,7 +128,8 @@ class Supervisor:
                 return
             if time.monotonic() - running.started > SETTLED_S:
                 pause_s = FIRST_RESTART_S
-            self._log.warning(f"{program.name} {_ended(code)}, starting it again", in_s=pause_s, log=str(program.log))
+            how = how_it_ended(code)
+            self._log.warning(f"{program.name} {how}, starting it again", in_s=pause_s, log=str(program.log))
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, MAX_RESTART_S)
             try:
@@ -162,24 +149,6 @@ class Supervisor:
     def _fail(self, error: ProgramFailed) -> None:
         if not self._failed.done():
             self._failed.set_result(error)
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is not None:
-        return
-    with contextlib.suppress(ProcessLookupError):  # it ended between the question and the signal
-        os.kill(process.pid, signal.SIGCONT)  # one that is paused would not hear SIGTERM
-        process.terminate()
-    try:
-        await asyncio.wait_for(process.wait(), STOP_GRACE_S)
-    except TimeoutError:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-
-
-def _ended(code: int) -> str:
-    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 
 def _tail(log: Path, lines: int = 8) -> str:

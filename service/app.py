@@ -1,7 +1,9 @@
 """The service's composition root: everything that it is made of is wired here, and nowhere else."""
 
 import asyncio
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from typing import Any
 
 from starlette.routing import Route
 
@@ -33,8 +35,10 @@ DRAIN_S = 10.0  # for requests in flight at the end; each has a deadline that is
 class Service:
     """The two listeners and what is behind them. `run` serves until `stop`."""
 
-    def __init__(self, settings: Settings, clock: Clock = system_clock) -> None:
-        """Raises `SettingsError`."""
+    def __init__(
+        self, settings: Settings, clock: Clock = system_clock, beside: Callable[[], Mapping[str, Any]] = dict
+    ) -> None:
+        """`beside`: what readiness says of programs that run beside the service. Raises `SettingsError`."""
         if not settings.webhook_keys:
             raise missing("WEBHOOK_KEYS", "the webhooks must not be open; write id:secret, several separated by commas")
         identity = settings.identity()
@@ -62,7 +66,7 @@ class Service:
         )
         self._public_server = HttpServer(self.public, settings.host, settings.port, name="public")
         drain = Route("/drain", Drain(self._public_server.announce_end).answer)
-        self.ops = ops_app(ServiceHealth(self._journal, self._reader), [drain, *facts])
+        self.ops = ops_app(ServiceHealth(self._journal, self._reader, beside), [drain, *facts])
         self._ops_server = HttpServer(
             self.ops, settings.host, settings.ops_port, name="ops", port_setting="RINGLOG_OPS_PORT"
         )

@@ -1,6 +1,8 @@
 """Whether the service may be sent calls, and why."""
 
 import time
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from runtime.ops import Health
 from service.journal import Journal
@@ -12,11 +14,12 @@ STATE_GRACE_S = 10.0
 
 class ServiceHealth:
     """Ready = can make an event durable, in Kafka or in the spool. That we don't know a caller yet is no reason to
-    refuse the call."""
+    refuse the call. `beside` tells of what runs beside the service, and gates nothing either."""
 
-    def __init__(self, journal: Journal, reader: ProfileReader) -> None:
+    def __init__(self, journal: Journal, reader: ProfileReader, beside: Callable[[], Mapping[str, Any]] = dict) -> None:
         self._journal = journal
         self._reader = reader
+        self._beside = beside
         self._started = time.monotonic()
         self._state_was_there = False
 
@@ -28,6 +31,7 @@ class ServiceHealth:
             **self._journal.reasons(),
             "state": self._state(),
             "state_generation": self._reader.generation,
+            **self._beside(),
         }
         return Health(self._journal.accepts and self._state_was_there, reasons)
 

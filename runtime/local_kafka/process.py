@@ -2,43 +2,20 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
-import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-# prctl(2): the signal that the kernel sends to a child when the thread that made it ends.
-_PR_SET_PDEATHSIG = 1
+from runtime.child import dies_with_us
+
 # After SIGKILL only the kernel's own work is left. A process stuck in a device beyond that can't be helped.
 KILL_DEADLINE_S = 10.0
-
-
-def dies_with_us() -> Callable[[], None]:
-    """A ``preexec_fn``: the child gets SIGKILL when its parent is gone, be it by kill -9.
-
-    The kernel ties this to the *thread* that starts the child: start it from one that lives as long as the
-    process is to live (the main thread, an event loop's), not from a pool. Only Linux has it; elsewhere the
-    function does nothing.
-    """
-    if sys.platform != "linux":
-        return lambda: None
-    # Loaded before the fork: the child of a process with threads must not import, load or lock anything.
-    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
-
-    def in_child() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:
-            # The parent went between fork and prctl, too early for the kernel to tell us.
-            os._exit(1)
-
-    return in_child
 
 
 def spawn(

@@ -25,11 +25,11 @@ NEEDED = {
 }
 
 
-def serve(folder: Path, **changes: str | None) -> "subprocess.Popen[str]":
+def serve(folder: Path, *options: str, **changes: str | None) -> "subprocess.Popen[str]":
     wanted = {**NEEDED, "RINGLOG_DATA_DIR": str(folder), **{f"RINGLOG_{name}": v for name, v in changes.items()}}
     environment = {**os.environ, **{name: value for name, value in wanted.items() if value is not None}}
     return subprocess.Popen(
-        [sys.executable, "-m", "cli.main", "serve"],
+        [sys.executable, "-m", "cli.main", "serve", *options],
         env=environment,
         cwd=ROOT,
         stdout=subprocess.PIPE,
@@ -82,6 +82,16 @@ def test_a_port_that_is_taken_is_one_sentence_and_exit_code_2(tmp_path: Path) ->
     assert refused.returncode == 2
     assert "RINGLOG_PORT: 127.0.0.1:" in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("name", ["PORT", "OPS_PORT"])
+def test_a_port_for_the_service_and_its_builder_is_one_sentence_and_exit_code_2(tmp_path: Path, name: str) -> None:
+    refused = serve(tmp_path, "--with-profiles", **{name: "9099", "BUILDER_OPS_PORT": "9099"})
+    _, said = refused.communicate(timeout=30)
+    assert refused.returncode == 2
+    assert (
+        said == f"RINGLOG_BUILDER_OPS_PORT is 9099, as RINGLOG_{name} is: the profile builder needs one of its own.\n"
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

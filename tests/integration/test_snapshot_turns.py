@@ -22,7 +22,7 @@ DAY_S = 86_400.0
 async def old_one(settings: Settings) -> Snapshot:
     """As if it had been taken two days ago."""
     storage, long_ago = SnapshotStorage.open(settings), lambda: system_clock() - 2 * round(DAY_S) * 1_000_000
-    return await take(storage, served(settings), settings.state_dir, asyncio.Event(), lambda *_: None, long_ago)
+    return await take(storage, served(settings), settings.state_room, asyncio.Event(), lambda *_: None, long_ago)
 
 
 async def names_of(settings: Settings) -> list[str]:
