@@ -17,6 +17,7 @@ from runtime.companion import Companion
 from runtime.scheduling import SLICE_NS
 from tests.building import eventually
 from tests.edge import metric
+from tests.slices import slice_ns
 
 ROOT = Path(__file__).parents[2]
 
@@ -97,7 +98,6 @@ import asyncio, os, sys
 from runtime.companion import Companion
 from runtime.process import run
 from runtime.scheduling import ask_for_short_slices
-from tests.slices import slice_ns
 
 ask_for_short_slices()
 companion = Companion("beside", [sys.executable, "-c", sys.argv[1]], dict(os.environ))
