@@ -49,17 +49,17 @@ def array_of(type_: TypeEngine[Any], values: Sequence[Any]) -> Array:
     return Array(item.array_oid, head + b"".join(items(values)))
 
 
-def arrays_of(lists: Sequence[Sequence[int]]) -> tuple[Array, Array, Array]:
-    """Of lists of integers of 32 bits: all their items, one after the other, and where each list begins and ends among
-    them, counted from one. They are one at least."""
-    items: list[int] = []
+def arrays_of(lists: "Sequence[array[int]]") -> tuple[Array, Array, Array]:
+    """Of lists of integers of 32 bits, as `array("i")` has them: all items, one after the other, and where each list
+    begins and ends among them, counted from one. They are one at least."""
+    items = array("i")
     begins, ends = [], []
     for one in lists:
         begins.append(len(items) + 1)
         items += one
         ends.append(len(items))
     sent = array("i", [4]) * (2 * len(items))  # each after its length
-    sent[1::2] = array("i", items)
+    sent[1::2] = items
     if sys.byteorder == "little":
         sent.byteswap()
     number = postgres.types["int4"]

@@ -28,7 +28,6 @@ from sqlalchemy.types import TypeEngine
 
 from consumers.arrays import array_of, arrays_of
 from consumers.tables import Words
-from schemas.words import word_numbers
 
 Insert = postgresql.Insert | sqlite.Insert
 
@@ -93,7 +92,7 @@ def _parameters(tx: Connection, table: Table, rows: Sequence[Mapping[str, Any]],
     for name in names:
         type_, values = table.c[name].type, [row[name] for row in rows]
         if isinstance(type_, Words):
-            arrays |= zip(_of_lists(name), arrays_of(list(map(word_numbers, values))), strict=True)
+            arrays |= zip(_of_lists(name), arrays_of(values), strict=True)
         else:
             arrays[name] = array_of(type_, values)
     return arrays

@@ -22,8 +22,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-from schemas.words import word_numbers
-
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -38,10 +36,8 @@ views = MetaData()  # made by migrations; no table is to be made of them
 _Serial = BigInteger().with_variant(Integer, "sqlite")
 
 
-class Words(TypeDecorator[Sequence[str]]):
-    """The words of a call as the index of each database takes them: FTS5 of SQLite as text between spaces,
-    GIN of PostgreSQL as numbers. Numbers are smaller and compared sooner, which is half of what the index costs; that
-    two words may have the same is no harm, since a search looks at what was said. Only ever written and searched."""
+class Words(TypeDecorator[str | Sequence[int]]):
+    """The words of a call as `consumers.search.indexed` puts them: text in SQLite, numbers in PostgreSQL."""
 
     impl = Text
     cache_ok = True
@@ -49,9 +45,8 @@ class Words(TypeDecorator[Sequence[str]]):
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         return dialect.type_descriptor(ARRAY(Integer) if dialect.name == "postgresql" else Text())
 
-    def process_bind_param(self, value: Sequence[str] | None, dialect: Dialect) -> str | list[int]:
-        words = value or ()
-        return word_numbers(words) if dialect.name == "postgresql" else " ".join(dict.fromkeys(words))
+    def process_bind_param(self, value: str | Sequence[int] | None, dialect: Dialect) -> str | list[int]:
+        return value if isinstance(value, str) else list(value or ())
 
 
 # Where a consumer is: the next offset that it has not seen, advanced in the transaction of the effects.

@@ -15,6 +15,7 @@ from consumers.calls import EndedCall, derived_event_id, ended_call
 from consumers.database import clean_text
 from consumers.revisions import Revision
 from consumers.rows import among, insert_rows
+from consumers.search import indexed
 from consumers.tables import transcripts
 from consumers.weaving import PlacedCall, placed
 from schemas.caller import Caller
@@ -24,7 +25,6 @@ from schemas.event import TRANSCRIBED, Record
 from schemas.function_calls import FunctionCall, Mention
 from schemas.status import CallStatus
 from schemas.topics import CALLS_ENDED, TRANSCRIPTS_READY, Topic
-from schemas.words import spoken_words
 
 # An hour of talk has some hundred turns. A body of 8 MiB may hold four million commas, which is no conversation: it is
 # kept as it came, and counts as unreadable.
@@ -95,7 +95,7 @@ class Transcripts:
             transcript = transcript_of(history, accounts)
             row = _row(session_id, transcript)
             if row != stored.get(session_id):
-                rows.append(row | {"words": spoken_words(turn.text for turn in transcript.account.chat.turns)})
+                rows.append(row | {"words": indexed(tx, [turn.text for turn in transcript.account.chat.turns])})
                 events.append(_event(session_id, transcript))
         insert_rows(tx, transcripts, rows, replacing=_SAID)
         outbox.post(tx, self.name, events)

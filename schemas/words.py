@@ -8,6 +8,7 @@ import functools
 import re
 import unicodedata
 import zlib
+from array import array
 from collections.abc import Iterable
 
 _ASCII = bytes(code if chr(code).isalnum() else ord(" ") for code in range(128)) + b" " * 128
@@ -15,10 +16,6 @@ _ASCII = bytes(code if chr(code).isalnum() else ord(" ") for code in range(128))
 # Where Unicode has its combining marks. Those of scripts beyond 16 bits would make the search for words three times as
 # long; they separate.
 _MARKS = range(0x300, 0x10000)
-
-# For memory: 10 MB at the most.
-_REMEMBERED_WORDS = 50_000
-_REMEMBERED_CHARACTERS = 64
 
 
 def folded(text: str) -> str:
@@ -29,35 +26,29 @@ def folded(text: str) -> str:
 def words_of(text: str) -> list[str]:
     """In their order, folded."""
     plain = folded(text)
-    if plain.isascii():
-        return plain.encode().translate(_ASCII).decode().split()
+    return _in_ascii(plain).decode().split() if plain.isascii() else _found(plain)
+
+
+def indexed_words(texts: Iterable[str]) -> str:
+    """All words of the texts, each once, with spaces between them. No word reaches from one text into the next."""
+    return " ".join(dict.fromkeys(words_of("\n".join(texts))))
+
+
+def word_numbers(texts: Iterable[str]) -> "array[int]":
+    """The same as numbers of 32 bits with a sign, CRC-32 of each: for an index, which is smaller with numbers, and
+    compares them sooner. Two words may share one."""
+    plain = folded("\n".join(texts))
+    words = _in_ascii(plain).split() if plain.isascii() else map(str.encode, _found(plain))
+    return array("i", array("I", dict.fromkeys(map(zlib.crc32, words))).tobytes())
+
+
+def _in_ascii(plain: str) -> bytes:
+    """With spaces for all that is of no word."""
+    return plain.encode().translate(_ASCII)
+
+
+def _found(plain: str) -> list[str]:
     return _word().findall(plain.replace("_", " "))
-
-
-def spoken_words(texts: Iterable[str]) -> list[str]:
-    """All words of the texts, in their order. No word reaches from one text into the next."""
-    return words_of("\n".join(texts))
-
-
-def word_numbers(words: Iterable[str]) -> list[int]:
-    """Each once, sorted, 32 bits with a sign: for an index, which is smaller and faster with numbers. Two words may
-    share one."""
-    return sorted(set(map(_numbers.__getitem__, words)))
-
-
-class _Numbers(dict[str, int]):
-    """Of words that were met lately: most are met again and again."""
-
-    def __missing__(self, word: str) -> int:
-        if len(self) >= _REMEMBERED_WORDS:
-            self.clear()
-        number = zlib.crc32(word.encode()) - 2**31
-        if len(word) <= _REMEMBERED_CHARACTERS:
-            self[word] = number
-        return number
-
-
-_numbers = _Numbers()
 
 
 @functools.cache

@@ -21,7 +21,7 @@ from consumers.bills import bill_of
 from consumers.calls import EndedCall, ended_call
 from consumers.transcripts import account_of
 from runtime.kafka import record_of
-from schemas.words import spoken_words, word_numbers
+from schemas.words import word_numbers
 
 Write = Callable[[psycopg.AsyncCursor, EndedCall], Coroutine[Any, Any, None]]
 
@@ -59,7 +59,7 @@ async def write_transcript(cursor: psycopg.AsyncCursor, call: EndedCall) -> None
     states = account.chat.state, len(turns), account.functions.state, len(functions)
     texts = [turn.text for turn in turns]
     said = as_json(texts).decode()
-    words = array_of(Integer(), word_numbers(spoken_words(texts)))  # psycopg would take longer
+    words = array_of(Integer(), word_numbers(texts))  # psycopg would take longer
     speakers = as_json([(turn.role, turn.original_role) for turn in turns]).decode()
     called = as_json([{"name": it.name, "params": it.params, "result": it.result} for it in functions]).decode()
     await cursor.execute(TRANSCRIPT, (*about, *when, *states, said, speakers, called, words))

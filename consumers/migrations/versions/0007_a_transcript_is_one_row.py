@@ -9,7 +9,7 @@ import msgspec
 import sqlalchemy as sa
 from alembic import op
 
-from schemas.words import spoken_words, word_numbers
+from schemas.words import indexed_words, word_numbers
 
 revision = "0007"
 down_revision = "0006"
@@ -28,7 +28,7 @@ class _Words(sa.TypeDecorator[Any]):
         return dialect.type_descriptor(sa.ARRAY(sa.Integer) if dialect.name == "postgresql" else sa.Text())
 
     def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:
-        return word_numbers(value) if dialect.name == "postgresql" else " ".join(dict.fromkeys(value))
+        return list(word_numbers(value)) if dialect.name == "postgresql" else indexed_words(value)
 
 
 _transcripts = sa.table(
@@ -133,7 +133,7 @@ def _row(turns: list[Any], calls: list[Any]) -> dict[str, Any]:
         "said": msgspec.json.encode([it.text for it in turns]).decode(),
         "speakers": msgspec.json.encode([(it.role, it.original_role) for it in turns]).decode(),
         "called": msgspec.json.encode(list(called)).decode(),
-        "words": spoken_words(it.text for it in turns),
+        "words": [it.text for it in turns],
     }
 
 

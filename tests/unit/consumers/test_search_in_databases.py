@@ -4,15 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, delete
+from sqlalchemy import Connection, Engine, delete
 
 from consumers import database
 from consumers.database import migrate
 from consumers.rows import upsert
-from consumers.search import find
+from consumers.search import find, indexed
 from consumers.tables import transcripts
 from runtime.settings import load_settings
-from schemas.words import spoken_words
 from tests.search_in_step import assert_search_in_step
 
 
@@ -21,7 +20,7 @@ def searched(engine: Engine, words: str, limit: int = 100) -> list[tuple[str, in
         return [(it.session_id, it.position) for it in find(tx, words, limit)]
 
 
-def row(session: str, *texts: str, received_at: int = 1) -> dict[str, Any]:
+def row(tx: Connection, session: str, *texts: str, received_at: int = 1) -> dict[str, Any]:
     return {
         "session_id": session,
         "event_id": "e",
@@ -33,13 +32,13 @@ def row(session: str, *texts: str, received_at: int = 1) -> dict[str, Any]:
         "function_calls": 0,
         "said": json.dumps(texts),
         "speakers": json.dumps([["user", "user"]] * len(texts)),
-        "words": spoken_words(texts),
+        "words": indexed(tx, texts),
     }
 
 
 def write(engine: Engine, session: str, *texts: str) -> None:
     with engine.begin() as tx:
-        upsert(tx, transcripts, [row(session, *texts)])
+        upsert(tx, transcripts, [row(tx, session, *texts)])
 
 
 def test_the_search_is_in_step_with_the_turns(engine: Engine) -> None:
@@ -107,7 +106,7 @@ def test_of_more_calls_than_one_look_takes_the_newest_turns_are_found_first(engi
     with engine.begin() as tx:
         for n in range(700):
             said = ["a refund", "monday, a refund"] if n % 3 == 0 else ["monday", "a refund"]
-            upsert(tx, transcripts, [row(f"s{n % 2}{n:03}", *said, received_at=n // 2)])
+            upsert(tx, transcripts, [row(tx, f"s{n % 2}{n:03}", *said, received_at=n // 2)])
     newest = sorted(range(0, 700, 3), key=lambda n: (-(n // 2), f"s{n % 2}{n:03}"))
     expected = [(f"s{n % 2}{n:03}", 1) for n in newest]
     assert searched(engine, "refund monday", limit=1000) == expected

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.words import folded, spoken_words, word_numbers, words_of
+from schemas.words import folded, indexed_words, word_numbers, words_of
 
 
 @pytest.mark.parametrize(
@@ -33,23 +33,32 @@ def test_case_and_the_encoding_of_an_accent_do_not_matter_and_the_accent_does() 
     assert words_of("ärger") != words_of("arger")
 
 
+def test_the_index_has_each_word_once_in_the_order_in_which_it_was_first_said() -> None:
+    assert indexed_words(["So, so", "no", "SO no more"]) == "so no more"
+    assert indexed_words([]) == indexed_words(["", "?"]) == ""
+
+
 def test_no_word_reaches_from_one_turn_into_the_next() -> None:
-    assert spoken_words(["ab", "cd", "e\u0301", "\u0301f"]) == spoken_words(["ab cd é", "\u0301f"])
-    assert spoken_words(["a", "b"]) == ["a", "b"]
+    assert indexed_words(["ab", "cd", "e\u0301", "\u0301f"]) == indexed_words(["ab cd é", "\u0301f"])
+    assert indexed_words(["a", "b"]) == "a b"
 
 
 @given(st.lists(st.text(), max_size=4))
-def test_the_words_of_a_call_are_those_of_each_turn(texts: list[str]) -> None:
+def test_the_index_has_the_words_of_each_turn_and_no_others(texts: list[str]) -> None:
     """Whatever the other turns are: the search looks at no turn of a call whose words the index doesn't have."""
-    assert spoken_words(texts) == [word for text in texts for word in words_of(text)]
+    words = list(dict.fromkeys(word for text in texts for word in words_of(text)))
+    assert indexed_words(texts).split(" ") == (words or [""])
+    assert list(word_numbers(texts)) == list(dict.fromkeys(number for word in words for number in word_numbers([word])))
 
 
 def test_numbers_are_the_same_for_ever_and_fit_the_index() -> None:
     """They lie in databases: with others nobody would find what was said before."""
-    assert word_numbers(["monday", "refund", "köln", "", "monday"]) == [-2147483648, -617868200, 1607609609, 1856576255]
-    numbers = word_numbers(f"w{n}" for n in range(100_000))  # more than are remembered
-    assert numbers == sorted(numbers) and numbers[0] >= -(2**31) and numbers[-1] < 2**31
-    assert word_numbers(["x" * 10_000]) == word_numbers(["x" * 10_000])
+    numbers = {"monday": -539874039, "refund": 1529615448, "köln": -290907393}
+    assert list(word_numbers(["Monday? A refund.", "Monday"])) == [numbers["monday"], -390611389, numbers["refund"]]
+    assert {word: word_numbers([word])[0] for word in numbers} == numbers
+    many = word_numbers(f"w{n}" for n in range(10_000))
+    assert len(many) == 10_000 and -(2**31) <= min(many) < 0 < max(many) < 2**31
+    assert len(word_numbers(["x" * 10_000_000])) == 1
 
 
 @given(st.text())
