@@ -41,9 +41,9 @@ ABANDONED_AFTER_S = 30.0
 # of the former. Far longer than any batch takes, because one that takes longer could never be committed.
 LONGEST_TRANSACTION_S = 300.0
 
-# The runner, the relay and a few workers of one process.
-POOL_SIZE = 3
-POOL_OVERFLOW = 8
+# The lanes of the runner and the relay of one process; and a few workers.
+POOL_SIZE = 5
+POOL_OVERFLOW = 6
 
 # Any number, the same for every migrator: whoever holds it migrates, the others wait for it.
 MIGRATION_LOCK = 0x72696E676C6F67

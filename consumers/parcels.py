@@ -20,6 +20,10 @@ LARGEST_BYTES = MAX_MESSAGE_BYTES - 1024
 Partition = tuple[str, int]  # of a topic, by its name on the cluster
 
 
+# Before the loop may do something else: some milliseconds.
+PACKED_AT_ONCE = 500
+
+
 class Message(msgspec.Struct, frozen=True, kw_only=True):
     """`topic` is the name on the cluster. Of several with one `key`, none overtakes another."""
 
@@ -90,6 +94,8 @@ class Packer:
             partitions = self._partitions.get(message.topic) or await self._count(message.topic)
             self._put(message, (message.topic, self._partition(message.key, partitions)))
             self.packed += 1
+            if self.packed % PACKED_AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     def by_partition(self) -> list[list[Parcel]]:
         """The parcels of each, in order."""

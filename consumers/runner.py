@@ -26,15 +26,15 @@ from runtime.topics import make_missing, refuse_forgetful
 from schemas.topics import CATALOGUE, dead_letters
 
 # Transactions at a time, of different partitions: while the database works on one, the next batch is decoded. With two,
-# one of the two sides is always busy; a third would only wait with them.
-LANES = 2
+# both of them wait for the database now and then; with four, one of the two sides is nearly always busy.
+LANES = 4
 
 
 class Runner:
     """One process's share of a consumer's partitions. See `consumers.contract` and `docs/consumers.md`.
 
     On PostgreSQL a consumer that says `thread_safe = True` has its partitions dealt to `LANES`: its `handle` is then
-    called from two threads at a time, with records of different partitions and a transaction each. One that says
+    called from several threads at a time, with records of different partitions and a transaction each. One that says
     nothing has a lane: its calls come one after the other.
 
     `committed` is called on the loop after each batch: something may be in the outbox.
