@@ -166,7 +166,7 @@ async def test_deadlock_of_two_versions_costs_a_try_and_changes_no_book(
         settings = load_settings()
         letters = DeadLetters(settings, "billing", NoLetters(settings), system_clock)
         effects = Effects(settings, Billing(), engine, letters, lambda: None)
-        await effects.of(OURS, Reading(), asyncio.Event())
+        await effects.of(OURS, Reading.epoch, Reading(), asyncio.Event())
         await running
 
         was_ours = ours == SOON
