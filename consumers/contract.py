@@ -30,8 +30,8 @@ class Consumer(Protocol):
     May block on `tx` and on nothing slower: a download belongs in a work table, not in `handle`.
 
     Two further attributes may be there. `metadata`, a `sqlalchemy.MetaData`: the tables of one of your own, which are
-    made before it reads. `thread_safe = True`: on PostgreSQL `handle` is called from two threads at a time, each with
-    a transaction of its own and records of other partitions.
+    made before it reads. `thread_safe = True`: on PostgreSQL `handle` is called from several threads at a time, each
+    with a transaction of its own and records of other partitions.
     """
 
     @property

@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from consumers import database
 from consumers.database import clean_text, migrate
 from consumers.outage import is_unavailable
+from consumers.runner import LANES
 from consumers.tables import metadata, sessions
 from runtime.settings import SettingsError, load_settings
 
@@ -170,3 +171,8 @@ def test_a_locked_sqlite_is_an_outage_for_writers_and_none_for_readers(
         with database.read_only(engine).connect() as reader:
             assert reader.execute(text("SELECT 1")).scalar() == 1
     engine.dispose()
+
+
+def test_each_lane_and_the_relay_have_a_connection_that_stays_open() -> None:
+    """One beyond the pool is made and closed with each transaction, and nothing else would tell."""
+    assert database.POOL_SIZE > LANES
